@@ -1,0 +1,223 @@
+"""Pictures in, noise on: loading a picture, adding noise, measuring what is left of it.
+
+A picture is a tensor of shape (C, H, W) with values in [0, 1]: C is 1 (grey) or 3 (colour).
+A noise level is in the same unit, so that the "sigma = 25" of the literature is 25/255 here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that travels with scikit-image: its file there, what it shows, its licence."""
+
+    file: str
+    title: str
+    licence: str
+    credit: str
+
+
+PICTURES: dict[str, Picture] = {
+    "camera": Picture("camera.png", "Camera operator", "CC0 1.0", "Lav Varshney"),
+    "astronaut": Picture("astronaut.png", "Eileen Collins, astronaut", "Public domain", "NASA"),
+    "chelsea": Picture("chelsea.png", "Chelsea the cat", "CC0 1.0", "Stéfan van der Walt"),
+    "coffee": Picture(
+        "coffee.png", "Cup of coffee", "CC0 1.0", "Rachel Michetti, by courtesy of Pikolo Espresso Bar"
+    ),
+    "brick": Picture(
+        "brick.png", "Brick wall", "CC0 1.0", "CC0 Textures (Bricks25); cropped and warped for scikit-image"
+    ),
+    "grass": Picture(
+        "grass.png", "Grass", "CC0 1.0", "linolafett on DeviantArt; cropped and made grey for scikit-image"
+    ),
+    "gravel": Picture(
+        "gravel.png", "Gravel", "CC0 1.0", "CC0 Textures (Gravel04); cropped and made grey for scikit-image"
+    ),
+    "clock": Picture(
+        "clock_motion.png", "Wall clock, blurred by motion", "Public domain", "Stéfan van der Walt"
+    ),
+    "text": Picture("text.png", "Printed text", "Public domain", "Wikipedia, file Corner.png"),
+    "cell": Picture(
+        "cell.png", "Cell floating in saline", "CC0 1.0", "Paul Müller and others, Optics Express 26(8), 2018"
+    ),
+    "retina": Picture("retina.jpg", "Human retina", "CC0 1.0", "Mikael Häggström, 2014"),
+    "microaneurysms": Picture(
+        "microaneurysms.png",
+        "Retina with microaneurysms",
+        "CC0 1.0",
+        "Andreas Maier, High-Resolution Fundus Image Database",
+    ),
+    "hubble": Picture("hubble_deep_field.jpg", "Hubble eXtreme Deep Field", "Public domain", "NASA"),
+}
+"""The pictures known by name, all inside scikit-image's wheel, so that nothing is downloaded."""
+
+
+class PictureError(ValueError):
+    """A picture that cannot be found, read or used; the message names it and the remedy."""
+
+
+def picture_path(name_or_path: str | PathLike[str]) -> Path:
+    """Return the file behind the name of a bundled picture, or the path itself if it is a file.
+
+    Raises:
+        PictureError: Neither a known name nor an existing file.
+    """
+    if isinstance(name_or_path, str) and name_or_path in PICTURES:
+        return Path(str(resources.files("skimage.data").joinpath(PICTURES[name_or_path].file)))
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(PICTURES))
+        raise PictureError(f"no picture {str(name_or_path)!r}: give the path of a file, or one of {known}")
+    return path
+
+
+def load_image(
+    name_or_path: str | PathLike[str], *, size: int | tuple[int, int] | None = None, gray: bool = False
+) -> Float[Tensor, "C H W"]:
+    """Load a picture as a float32 tensor with values in [0, 1].
+
+    Args:
+        name_or_path: A key of :data:`PICTURES`, or the path of a PNG, JPEG or TIFF file.
+        size: ``None`` keeps the size; an integer s gives s×s pixels, a pair (H, W) gives H×W. The
+            largest centred part of the right proportions is cut out, then scaled with anti-aliasing.
+        gray: Return one channel of luminance instead of three of colour. A grey file has one either way.
+
+    An alpha channel is laid on white, and the orientation that a camera notes in the file is applied.
+
+    Raises:
+        PictureError: No such picture, or the file cannot be read as one.
+        ValueError: A size below one pixel.
+
+    Cost: that of decoding the file.
+    """
+    image = _decode(picture_path(name_or_path))
+    if gray and image.shape[0] == 3:
+        from skimage.color import rgb2gray  # not at import time: dipfilters stays light to import
+
+        image = torch.from_numpy(rgb2gray(image.numpy(), channel_axis=0)).float()[None]
+    if size is not None:
+        image = _crop_and_scale(image, (size, size) if isinstance(size, int) else size)
+    return image.clamp(0.0, 1.0)
+
+
+def _decode(path: Path) -> Float[Tensor, "C H W"]:
+    """Read a file of any common mode (8 or 16 bits, palette, alpha, CMYK) into C×H×W in [0, 1]."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
+                return torch.from_numpy(np.array(picture, dtype=np.float32) / 65535.0)[None]
+            if picture.mode in ("1", "L", "F"):
+                scale = 1.0 if picture.mode == "F" else 255.0
+                pixels = np.array(picture.convert("F"), dtype=np.float32) / scale
+                if not np.isfinite(pixels).all():
+                    raise PictureError(f"{str(path)!r} holds pixels that are not finite; repair the file")
+                return torch.from_numpy(pixels)[None]
+            white = Image.new("RGBA", picture.size, "white")
+            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+            return torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0).permute(2, 0, 1).contiguous()
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
+
+
+def _crop_and_scale(image: Float[Tensor, "C H W"], size: tuple[int, int]) -> Float[Tensor, "C h w"]:
+    """Cut the largest centred part with the proportions of ``size``, and scale it to ``size``."""
+    if min(size) < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    height, width = image.shape[1:]
+    scale = min(height / size[0], width / size[1])
+    h, w = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    top, left = (height - h) // 2, (width - w) // 2
+    part = image[:, top : top + h, left : left + w]
+    if (h, w) == tuple(size):
+        return part.clone()
+    return F.interpolate(part[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+def check_picture(image: Tensor, name: str = "image") -> None:
+    """Refuse what is no picture of shape (C, H, W) with finite floating-point values.
+
+    Raises:
+        PictureError: With the name, what it is, and what it should be.
+    """
+    if image.ndim != 3 or image.numel() == 0:
+        shape = tuple(image.shape)
+        raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
+    if not image.is_floating_point():
+        raise PictureError(
+            f"{name} must hold floats in [0, 1], got {image.dtype}; divide 8-bit values by 255"
+        )
+    if not bool(torch.isfinite(image).all()):
+        bad = int((~torch.isfinite(image)).sum())
+        raise PictureError(f"{name} holds {bad} values that are NaN or infinite; replace them first")
+
+
+def check_sigma(sigma: float) -> None:
+    """Refuse a noise level outside [0, 1].
+
+    Raises:
+        ValueError: With the remedy; a level above 1 is nearly always one meant for 0..255.
+    """
+    if not (math.isfinite(sigma) and 0.0 <= sigma <= 1.0):
+        raise ValueError(
+            f"sigma must lie in [0, 1], the unit of the pixels, got {sigma}; for 25 write 25/255"
+        )
+
+
+def add_noise(
+    image: Float[Tensor, "C H W"], sigma: float, *, generator: torch.Generator
+) -> Float[Tensor, "C H W"]:
+    """Add white Gaussian noise: y = x + σ n, with n drawn from N(0, 1) for each value by itself.
+
+    The result is not clipped to [0, 1]: clipping would make the noise depend on the picture.
+
+    Args:
+        image: The picture x, values in [0, 1].
+        sigma: The standard deviation σ of the noise, in the unit of the pixels: "25" is 25/255.
+        generator: The source of chance; the same seed gives the same noise.
+
+    Raises:
+        PictureError: Not a picture, or not finite.
+        ValueError: sigma outside [0, 1].
+    """
+    check_picture(image)
+    check_sigma(sigma)
+    noise = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=generator.device)
+    return image + sigma * noise.to(image.device)
+
+
+def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) -> float:
+    """Peak signal-to-noise ratio in decibels, for a peak of 1.
+
+    ::
+
+        PSNR = −10 log10( ‖ẑ − x‖² / n ),   n = C·H·W
+
+    Higher is better: 6 dB halve the error, and 20.2 dB is a picture under noise of 25/255.
+    The same picture twice gives infinity.
+
+    Raises:
+        PictureError: Not pictures, or of different shapes.
+    """
+    check_picture(estimate, "estimate")
+    check_picture(reference, "reference")
+    if estimate.shape != reference.shape:
+        raise PictureError(
+            f"estimate and reference must have one shape, got {tuple(estimate.shape)} and {tuple(reference.shape)}"
+        )
+    error = float((estimate.double() - reference.double()).square().mean())
+    return math.inf if error == 0.0 else -10.0 * math.log10(error)
