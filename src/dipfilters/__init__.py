@@ -17,7 +17,16 @@ Each module imports only from those above it in this list.
 """
 
 from dipfilters.filters import KernelFilter, MemoryBudgetError
-from dipfilters.images import PICTURES, Picture, PictureError, add_noise, load_image, picture_path, psnr
+from dipfilters.images import (
+    PICTURES,
+    Picture,
+    PictureError,
+    add_noise,
+    load_image,
+    picture_path,
+    psnr,
+    typical_pixels,
+)
 from dipfilters.kernels import (
     Kernel,
     arc_cosine_kernel,
@@ -64,4 +73,5 @@ __all__ = [
     "step_grid",
     "sure",
     "twicing",
+    "typical_pixels",
 ]

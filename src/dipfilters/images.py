@@ -221,3 +221,40 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
         )
     error = float((estimate.double() - reference.double()).square().mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
+
+
+def typical_pixels(image: Float[Tensor, "C H W"], *, margin: int = 8) -> dict[str, tuple[int, int]]:
+    """One pixel each of a flat part, an edge, a texture and a corner of a clean picture, as (row, column).
+
+    They are the places where the eigenvalues of the structure tensor at two scales say so most clearly:
+    small both (flat), one large (edge), two large over a wide area (texture), two large in a small one (corner).
+
+    Args:
+        image: The picture, without noise.
+        margin: How far from the border to stay, in pixels.
+
+    Raises:
+        PictureError: Not a picture, or nothing of it lies inside the margin.
+    """
+    from skimage.feature import structure_tensor, structure_tensor_eigenvalues
+
+    check_picture(image)
+    luminance = image.mean(0).cpu().double().numpy()
+    inside = np.zeros(luminance.shape, dtype=bool)
+    inside[margin : luminance.shape[0] - margin, margin : luminance.shape[1] - margin] = True
+    if not inside.any():
+        raise PictureError(
+            f"image of {luminance.shape} pixels has none inside a margin of {margin}; lower it"
+        )
+    near, wide = (
+        structure_tensor_eigenvalues(structure_tensor(luminance, sigma=sigma, mode="nearest"))
+        for sigma in (1.5, 5.0)
+    )
+    scores = {
+        "flat": -wide[0],
+        "edge": near[0] - near[1] - 2 * wide[1],
+        "texture": 1.5 * wide[1] - 0.5 * wide[0],
+        "corner": near[1] - wide[1],
+    }
+    best = {kind: np.where(inside, score, -np.inf).argmax() for kind, score in scores.items()}
+    return {kind: divmod(int(index), luminance.shape[1]) for kind, index in best.items()}
