@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class DivergenceError(ArithmeticError):
     """Twicing whose residual grows: an eigenvalue of the filter lies below 0 or above 2."""
 
 
+@runtime_checkable
 class LinearFilter(Protocol):
     """What twicing needs of a filter: its product with a picture."""
 
@@ -31,6 +32,7 @@ class LinearFilter(Protocol):
         """W times a picture."""
 
 
+@runtime_checkable
 class DecomposableFilter(LinearFilter, Protocol):
     """What the closed form needs besides: the picture's size and the filter's symmetric form."""
 
