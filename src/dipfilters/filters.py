@@ -183,7 +183,7 @@ class KernelFilter:
             squared = (rows[start:stop, None] - rows).square() + (
                 columns[start:stop, None] - columns
             ).square()
-            tile = tile * torch.exp(squared / -(self.spatial**2))
+            tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
         return tile
 
     @cached_property
