@@ -46,12 +46,16 @@ def kappa1(cosine: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
     Source: Cho and Saul (2009) [cho2009].
     """
-    sine = torch.sqrt((1 - cosine) * (1 + cosine))
-    return (sine + (math.pi - _angle(cosine)) * cosine) / math.pi
+    return (_sine(cosine) + (math.pi - _angle(cosine)) * cosine) / math.pi
+
+
+def _sine(cosine: Tensor) -> Tensor:
+    # A cosine one rounding step outside [-1, 1] belongs to a sine of 0, not to the root of a negative number.
+    return torch.sqrt(((1 - cosine) * (1 + cosine)).clamp_min(0.0))
 
 
 def _angle(cosine: Tensor) -> Tensor:
-    return torch.atan2(torch.sqrt((1 - cosine) * (1 + cosine)), cosine)
+    return torch.atan2(_sine(cosine), cosine)
 
 
 def cosine_of_angle(
