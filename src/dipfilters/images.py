@@ -121,15 +121,17 @@ def _decode(path: Path) -> Float[Tensor, "C H W"]:
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
                 return torch.from_numpy(np.array(picture, dtype=np.float32) / 65535.0)[None]
-            if picture.mode in ("1", "L", "F"):
+            grey = picture.mode in ("1", "L", "LA")
+            if picture.mode in ("1", "L", "F") and "transparency" not in picture.info:
                 scale = 1.0 if picture.mode == "F" else 255.0
                 pixels = np.array(picture.convert("F"), dtype=np.float32) / scale
                 if not np.isfinite(pixels).all():
                     raise PictureError(f"{str(path)!r} holds pixels that are not finite; repair the file")
                 return torch.from_numpy(pixels)[None]
             white = Image.new("RGBA", picture.size, "white")
-            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-            return torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0).permute(2, 0, 1).contiguous()
+            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("L" if grey else "RGB")
+            values = torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0)
+            return values[None] if grey else values.permute(2, 0, 1).contiguous()
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
 
