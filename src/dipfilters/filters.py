@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -75,16 +76,16 @@ class KernelFilter:
     ) -> None:
         if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
             raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
-        if not isinstance(normalize, str) and not normalize > 0:
-            raise ValueError(f"normalize as a number must be positive, got {normalize}")
+        if not isinstance(normalize, str) and not 0 < normalize < math.inf:
+            raise ValueError(f"normalize as a number must be positive and finite, got {normalize}")
         if spatial is not None and not spatial > 0:
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
         self.kernel = kernel
         self.patch_size = patch_size
         self.normalize = normalize
         self.spatial = spatial
-        self.shape = (image.shape[1], image.shape[2])
         self._patches = extract_patches(image, patch_size, padding=padding).double()
+        self.shape = (image.shape[1], image.shape[2])
 
     @property
     def symmetric(self) -> bool:
@@ -100,8 +101,12 @@ class KernelFilter:
 
     @cached_property
     def row_sums(self) -> Float[Tensor, " N"]:
-        """D = K 1, the sum of each row of the kernel matrix."""
-        return self._times_kernel(torch.ones_like(self._patches[:, :1]))[:, 0]
+        """D = K 1, the sum of each row of the kernel matrix.
+
+        Raises:
+            ValueError: A sum that is not positive, so that no weighted average can be made of its row.
+        """
+        return self._check_sums(self._times_kernel(torch.ones_like(self._patches[:, :1]))[:, 0])
 
     def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
         """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
@@ -111,6 +116,7 @@ class KernelFilter:
 
         Raises:
             IndexError: A pixel outside the picture.
+            ValueError: As :attr:`row_sums`, which the products with a row-normalised W may raise too.
 
         Cost: N kernel values.
         """
@@ -119,7 +125,10 @@ class KernelFilter:
             raise IndexError(f"pixel {pixel} lies outside the picture of {height}×{width} pixels")
         i = r * width + c
         weights = self._tile(i, i + 1)[0]
-        weights = weights / weights.sum() if self.normalize == "rows" else weights * self.scale
+        if self.normalize == "rows":
+            weights = weights / self._check_sums(weights.sum()[None], first=i)
+        else:
+            weights = weights * self.scale
         return weights.reshape(self.shape)
 
     def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
@@ -137,7 +146,7 @@ class KernelFilter:
         columns = picture.reshape(-1, len(self._patches)).T.to(self._patches)
         if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
             product = self._times_kernel(torch.cat([columns, torch.ones_like(columns[:, :1])], dim=1))
-            product = product[:, :-1] / product[:, -1:]
+            product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
         else:
             product = self._times_kernel(columns) * self.scale
         return product.T.reshape(picture.shape).to(picture.dtype)
@@ -171,6 +180,18 @@ class KernelFilter:
             return SymmetricForm(matrix * self.scale, torch.ones_like(matrix[0]))
         root = self.row_sums.sqrt()
         return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.row_sums)
+
+    def _check_sums(self, sums: Tensor, first: int = 0) -> Tensor:
+        """The row sums of the pixels from ``first`` on, if all are positive."""
+        refused = torch.nonzero(~(sums > 0))
+        if len(refused) > 0:
+            i = int(refused[0])
+            raise ValueError(
+                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g} and "
+                f"make no average: its patch, black perhaps, resembles none; use "
+                f'normalize="spectral", another kernel or a wider bandwidth'
+            )
+        return sums
 
     def _tile(self, start: int, stop: int) -> Tensor:
         """The rows ``start`` to ``stop`` of K."""
@@ -208,18 +229,16 @@ class KernelFilter:
         n = len(self._patches)
         if n * n <= _KEPT_ENTRIES:
             return self._kept_kernel @ columns
-        height = max(1, _TILE_ENTRIES // n)
-        return torch.cat(
-            [self._tile(start, min(start + height, n)) @ columns for start in range(0, n, height)]
-        )
+        return torch.cat([self._tile(start, stop) @ columns for start, stop in self._tiles()])
 
     def _dense_kernel(self, budget_gb: float) -> Tensor:
         n = len(self._patches)
         size_gb = 8 * n * n / 1e9
         if size_gb > budget_gb:
             raise MemoryBudgetError(
-                f"the dense filter of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over the budget of "
-                f"{budget_gb:g} GB; call apply() or row(), which need no matrix, use a smaller picture, or raise budget_gb"
+                f"the dense filter of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
+                f"the budget of {budget_gb:g} GB; call apply() or row(), which need no matrix, use a "
+                f"smaller picture, or raise budget_gb"
             )
         return self._kept_kernel if n * n <= _KEPT_ENTRIES else self._assembled_kernel()
 

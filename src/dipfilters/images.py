@@ -219,7 +219,8 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
     check_picture(reference, "reference")
     if estimate.shape != reference.shape:
         raise PictureError(
-            f"estimate and reference must have one shape, got {tuple(estimate.shape)} and {tuple(reference.shape)}"
+            f"estimate and reference must have one shape, "
+            f"got {tuple(estimate.shape)} and {tuple(reference.shape)}"
         )
     error = float((estimate.double() - reference.double()).square().mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
@@ -229,7 +230,8 @@ def typical_pixels(image: Float[Tensor, "C H W"], *, margin: int = 8) -> dict[st
     """One pixel each of a flat part, an edge, a texture and a corner of a clean picture, as (row, column).
 
     They are the places where the eigenvalues of the structure tensor at two scales say so most clearly:
-    small both (flat), one large (edge), two large over a wide area (texture), two large in a small one (corner).
+    small both (flat), one large (edge), two large over a wide area (texture), two large in a small one
+    (corner).
 
     Args:
         image: The picture, without noise.

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import SymmetricForm
-from dipfilters.images import check_picture, check_sigma
+from dipfilters.images import PictureError, check_picture, check_sigma
 
 Steps = int | Sequence[int]
 
@@ -83,7 +83,8 @@ def twicing(
             if not float(residual.norm()) <= limit:
                 raise DivergenceError(
                     f"twicing diverged by step {k}: an eigenvalue of the filter lies outside [0, 2]; "
-                    f"use a smaller factor than the present one, or all pairs of pixels instead of a search window"
+                    f"use a smaller factor than the present one, or all pairs of pixels instead of a search "
+                    f"window"
                 )
             estimate = estimate + filter.apply(residual)
         if k in stops:
@@ -132,14 +133,13 @@ class SpectralTwicing:
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
         """The leading right eigenvectors of W, of unit length, as pictures."""
         vectors = self._right[:, :count]
-        return (vectors / vectors.norm(dim=0)).T.reshape(-1, *self.shape)
+        return (vectors / torch.linalg.vector_norm(vectors, dim=0)).T.reshape(-1, *self.shape)
 
     def estimate(self, noisy: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps C H W"]:
         """z^k, for one number of steps or a stack for several; the dtype of ``noisy``."""
-        check_picture(noisy, "noisy")
-        pixels = noisy.reshape(len(noisy), -1).to(self._left)
-        coefficients = pixels @ self._left
-        estimate = (self.gains(steps)[..., None, :] * coefficients) @ self._right.T
+        pixels = self._pixels(noisy, "noisy")
+        coefficients: Tensor = pixels @ self._left
+        estimate: Tensor = (self.gains(steps)[..., None, :] * coefficients) @ self._right.T
         return estimate.reshape(*estimate.shape[:-1], *self.shape).to(noisy.dtype)
 
     def row(self, pixel: tuple[int, int], steps: int) -> Float[Tensor, "H W"]:
@@ -155,10 +155,18 @@ class SpectralTwicing:
 
     def bias_squared(self, clean: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps"]:
         """‖R_k x‖² / n: the mean squared error that is left without noise. W must not depend on the noise."""
-        check_picture(clean, "clean")
-        pixels = clean.reshape(len(clean), -1).to(self._left)
+        pixels = self._pixels(clean, "clean")
         coefficients = (1.0 - self.gains(steps))[..., None, :] * (pixels @ self._left)
         return (coefficients @ self._right.T).square().mean(dim=(-2, -1))
+
+    def _pixels(self, picture: Tensor, name: str) -> Tensor:
+        """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
+        check_picture(picture, name)
+        if tuple(picture.shape[1:]) != self.shape:
+            raise PictureError(
+                f"{name} must be {self.shape} pixels like the filter's, got {tuple(picture.shape[1:])}"
+            )
+        return picture.reshape(len(picture), -1).to(self._left)
 
     def variance(self, sigma: float, steps: Steps) -> Float[Tensor, "*steps"]:
         """σ² ‖I − R_k‖_F² / N: the mean squared error that the noise brings. W must not depend on it."""
@@ -191,11 +199,14 @@ def sure(
         divergence: div for each estimate. If the filter does not depend on y it is C·tr(I − R_k);
             if it was built from y it is far larger: take :func:`monte_carlo_divergence`.
 
+    Raises:
+        PictureError: Estimates whose shape is not that of noisy.
+        ValueError: sigma outside [0, 1].
+
     Source: Stein (1981) [stein1981].
     """
-    check_picture(noisy, "noisy")
     check_sigma(sigma)
-    residual = (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
+    residual = _mean_squared_residual(estimates, noisy)
     return residual - sigma**2 + 2 * sigma**2 * divergence.to(residual) / noisy.numel()
 
 
@@ -228,6 +239,8 @@ def monte_carlo_divergence(
     check_picture(noisy, "noisy")
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be positive and small beside the noise, such as 1e-3, got {epsilon}")
     noisy = noisy.double()
     total: Tensor | float = 0.0
     for _ in range(probes):
@@ -245,13 +258,13 @@ def discrepancy_stop(
     """The index of the first estimate whose residual is no larger than the noise: ‖y − z‖² ≤ n σ².
 
     Raises:
+        PictureError: Estimates whose shape is not that of noisy.
         ValueError: None of them is that close to y; more steps are needed.
 
     Source: Morozov (1966) [morozov1966].
     """
-    check_picture(noisy, "noisy")
     check_sigma(sigma)
-    residual = (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
+    residual = _mean_squared_residual(estimates, noisy)
     close = torch.nonzero(residual <= sigma**2)
     if len(close) == 0:
         least = float(residual.min()) ** 0.5
@@ -259,6 +272,17 @@ def discrepancy_stop(
             f"the residual, {least:.4f} at least, never falls to sigma = {sigma:.4f}; take more steps"
         )
     return int(close[0])
+
+
+def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
+    """‖y − z‖² / n for each estimate of a stack."""
+    check_picture(noisy, "noisy")
+    if estimates.shape[-3:] != noisy.shape:
+        raise PictureError(
+            f"estimates must have the shape of noisy, {tuple(noisy.shape)}, or be a stack of such, "
+            f"got {tuple(estimates.shape)}"
+        )
+    return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
 
 
 def _check_steps(steps: Steps) -> list[int]:
