@@ -133,7 +133,7 @@ class SpectralTwicing:
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
         """The leading right eigenvectors of W, of unit length, as pictures."""
         vectors = self._right[:, :count]
-        return (vectors / torch.linalg.vector_norm(vectors, dim=0)).T.reshape(-1, *self.shape)
+        return (vectors / vectors.square().sum(0).sqrt()).T.reshape(-1, *self.shape)
 
     def estimate(self, noisy: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps C H W"]:
         """z^k, for one number of steps or a stack for several; the dtype of ``noisy``."""
