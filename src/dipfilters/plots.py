@@ -87,6 +87,7 @@ def show_row(
     title: str = "",
     *,
     top: float | None = None,
+    window: int | None = None,
 ) -> Axes:
     """Lay a filter row over its picture: the more orange, the more weight; a cross marks the pixel.
 
@@ -98,6 +99,7 @@ def show_row(
         title: The title.
         top: The weight drawn in full colour; the largest weight besides the pixel's own if None. Opacity
             grows with the square root of the weight, so that small weights can be seen.
+        window: Show only so many pixels to each side of the pixel; None shows the whole picture.
     """
     weights = np.array(row.detach().cpu(), dtype=float)
     if top is None:
@@ -110,6 +112,10 @@ def show_row(
     axes.imshow((1.0 - opacity) * ground[..., None] + opacity * full)
     axes.plot(pixel[1], pixel[0], marker="+", color="white", markersize=11, markeredgewidth=3.5)
     axes.plot(pixel[1], pixel[0], marker="+", color="#0050a0", markersize=10, markeredgewidth=1.8)
+    if window is not None:
+        height, width = weights.shape
+        axes.set_xlim(max(pixel[1] - window, 0) - 0.5, min(pixel[1] + window, width - 1) + 0.5)
+        axes.set_ylim(min(pixel[0] + window, height - 1) + 0.5, max(pixel[0] - window, 0) - 0.5)
     return _bare(axes, title)
 
 

@@ -180,6 +180,34 @@ class SpectralTwicing:
         return sigma**2 * squared_norm / len(self.eigenvalues)
 
 
+def measured_bias_variance(
+    estimates: Float[Tensor, "draws *steps C H W"], clean: Float[Tensor, "C H W"]
+) -> tuple[Float[Tensor, "*steps"], Float[Tensor, "*steps"]]:
+    """Bias² and variance of any denoiser, measured on its estimates for many draws of the noise.
+
+    ::
+
+        variance = Σ_m ‖z_m − z̄‖² / ((M − 1) n),   bias² = ‖z̄ − x‖² / n − variance / M
+
+    with z̄ the mean over the M draws. Both are unbiased; the measured bias² may come out slightly negative.
+
+    Args:
+        estimates: z_m, one stack of estimates for each draw.
+        clean: x.
+
+    Raises:
+        ValueError: Fewer than two draws.
+    """
+    check_picture(clean, "clean")
+    draws = len(estimates)
+    if draws < 2:
+        raise ValueError(f"a variance needs at least two draws of the noise, got {draws}")
+    estimates = estimates.double()
+    mean = estimates.mean(0)
+    variance = (estimates - mean).square().sum(0).mean(dim=(-3, -2, -1)) / (draws - 1)
+    return (mean - clean).square().mean(dim=(-3, -2, -1)) - variance / draws, variance
+
+
 def sure(
     estimates: Float[Tensor, "*steps C H W"],
     noisy: Float[Tensor, "C H W"],
