@@ -1,0 +1,75 @@
+"""What the package's tests share: small pictures, kernels, devices, and how to knock at a door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from dipfilters import arc_cosine_kernel, gaussian_kernel, one_layer_tangent_kernel
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")),
+]
+
+KERNELS = {
+    "gaussian": gaussian_kernel(0.3),
+    "arc-cosine": arc_cosine_kernel(),
+    "tangent": one_layer_tangent_kernel(),
+}
+
+# The same examples at every run; no deadline, since another process may hold the processor.
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=40)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def picture(
+    channels: int, height: int, width: int, *, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Uniform values between 0.05 and 0.95: no black patch, and room on both sides."""
+    return 0.05 + 0.9 * torch.rand(channels, height, width, generator=generator(seed), dtype=dtype)
+
+
+def flat_and_textured(channels: int, height: int, width: int) -> Tensor:
+    """Four levels in blocks, half of them textured: equal patches, parallel patches and all different ones."""
+    rows = torch.arange(height)[:, None] * 2 // height
+    columns = torch.arange(width)[None, :] * 2 // width
+    levels = (0.2 + 0.2 * (2 * rows + columns)).double()
+    texture = 0.1 * (picture(channels, height, width, seed=5) - 0.5)
+    return levels + texture * columns
+
+
+@contextmanager
+def annotations_off() -> Iterator[None]:
+    """As a reader runs the package: without the checks of shapes and types that pytest adds.
+
+    Those checks would refuse some bad arguments before the package's own message is reached.
+    """
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@contextmanager
+def refused(error: type[Exception], match: str) -> Iterator[None]:
+    """The package itself refuses, with this error and a message that holds ``match``."""
+    with annotations_off(), pytest.raises(error, match=match):
+        yield
+
+
+def within(measured: float, expected: float, standard_error: float, times: float = 3.0) -> bool:
+    """Whether a measurement lies within so many standard errors; a standard error of 0 or NaN never passes."""
+    return math.isfinite(measured) and abs(measured - expected) < times * standard_error

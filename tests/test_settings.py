@@ -1,0 +1,47 @@
+"""What a parameter cell may say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dipfilters import choose_device, choose_profile
+from tests.samples import refused
+
+
+def test_the_processor_by_name():
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_the_card_if_there_is_one():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device() == choose_device("auto")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cpu:x"])
+def test_an_unknown_device_is_refused(name):
+    with refused(ValueError, rf'device must be "auto", "cpu" or "cuda", got \'{name}\''):
+        choose_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card here")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_an_absent_card_is_refused_with_the_remedy(name):
+    with refused(ValueError, f'device is \'{name}\', but torch sees no CUDA card here; use "auto" or "cpu"'):
+        choose_device(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_present_card_is_taken():
+    assert choose_device("cuda").type == "cuda"
+
+
+def test_each_profile_has_its_settings():
+    assert choose_profile("quick", quick=64, full=128) == 64
+    assert choose_profile("full", quick=64, full=128) == 128
+
+
+@pytest.mark.parametrize("name", ["fast", "", "Quick"])
+def test_an_unknown_profile_is_refused(name):
+    with refused(ValueError, f'profile must be "quick" or "full", got \'{name}\''):
+        choose_profile(name, quick=1, full=2)
