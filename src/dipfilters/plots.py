@@ -89,7 +89,7 @@ def show_row(
     top: float | None = None,
     window: int | None = None,
 ) -> Axes:
-    """Lay a filter row over its picture: the more orange, the more weight; a cross marks the pixel.
+    """Lay a filter row over its picture: orange for weight, blue for negative weight; a cross marks the pixel.
 
     Args:
         axes: Where to draw.
@@ -97,21 +97,21 @@ def show_row(
         row: The weights.
         pixel: (row, column) of the pixel that the filter row computes.
         title: The title.
-        top: The weight drawn in full colour; the largest weight besides the pixel's own if None. Opacity
+        top: The weight drawn in full colour; the largest one besides the pixel's own if None. Opacity
             grows with the square root of the weight, so that small weights can be seen.
         window: Show only so many pixels to each side of the pixel; None shows the whole picture.
     """
     weights = np.array(row.detach().cpu(), dtype=float)
     if top is None:
-        others = weights.copy()
+        others = np.abs(weights)
         others[pixel] = 0.0
         top = float(others.max()) or 1.0
     ground = 0.25 + 0.6 * _pixels(image.mean(0, keepdim=True))
-    opacity = np.sqrt(np.clip(weights / top, 0.0, 1.0))[..., None]
-    full = np.array([0.90, 0.36, 0.0])
+    opacity = np.sqrt(np.clip(np.abs(weights) / top, 0.0, 1.0))[..., None]
+    full = np.where(weights[..., None] >= 0, (0.90, 0.36, 0.0), (0.0, 0.30, 0.85))
     axes.imshow((1.0 - opacity) * ground[..., None] + opacity * full)
     axes.plot(pixel[1], pixel[0], marker="+", color="white", markersize=11, markeredgewidth=3.5)
-    axes.plot(pixel[1], pixel[0], marker="+", color="#0050a0", markersize=10, markeredgewidth=1.8)
+    axes.plot(pixel[1], pixel[0], marker="+", color="black", markersize=10, markeredgewidth=1.8)
     if window is not None:
         height, width = weights.shape
         axes.set_xlim(max(pixel[1] - window, 0) - 0.5, min(pixel[1] + window, width - 1) + 0.5)
