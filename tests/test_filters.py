@@ -1,0 +1,543 @@
+"""KernelFilter against loops, scikit-image, scipy, and what a filter must obey."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from skimage.restoration import denoise_bilateral, denoise_nl_means
+
+from dipfilters import (
+    KernelFilter,
+    MemoryBudgetError,
+    PictureError,
+    SpectralTwicing,
+    arc_cosine_kernel,
+    extract_patches,
+    filters,
+    gaussian_kernel,
+    one_layer_tangent_kernel,
+)
+from tests.oracles import non_local_means_by_loops
+from tests.samples import DEVICES, KERNELS, flat_and_textured, picture, refused, repeatable
+
+NORMALIZE = ["rows", "spectral", 0.01]
+
+# Sums of N ≤ 1147 products of float64 numbers up to 1: N·ε = 3e-13 at worst.
+ROUNDING = 1e-12
+
+# A tile computes ⟨p, p⟩ apart from ⟨p, q⟩. Where two patches are nearly parallel the last digit decides
+# whether the cosine is taken for 1, which moves kappa0 by √(2·32ε)/π = 4e-8 and nothing else by that much.
+ROUNDING_OF_KAPPA0 = 4e-8
+
+
+def rounding(kernel):
+    return ROUNDING_OF_KAPPA0 if kernel == one_layer_tangent_kernel() else ROUNDING
+
+
+def every_filter(image):
+    """The filters of one picture: each kernel, normalisation and taper."""
+    for (name, kernel), normalize, spatial in product(KERNELS.items(), NORMALIZE, [None, 2.5]):
+        filter = KernelFilter(image, kernel, patch_size=3, normalize=normalize, spatial=spatial)
+        yield f"{name} {normalize} {spatial}", filter
+
+
+# ------------------------------------------------------------------------------------ outside oracles
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "spatial"), [(1, 3, math.inf), (3, 3, 2.0), (1, 5, 3.5), (1, 1, 1.5)]
+)
+@pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
+def test_non_local_means_is_that_of_four_loops(channels, size, spatial, padding):
+    image = picture(channels, 7, 6)
+    filter = KernelFilter(
+        image, gaussian_kernel(0.3), patch_size=size, normalize="rows", spatial=spatial, padding=padding
+    )
+    expected = non_local_means_by_loops(image.numpy(), size, 0.3, spatial, padding)
+    assert np.abs(filter.apply(image).numpy() - expected).max() < ROUNDING
+
+
+# scikit-image computes exp(−t) by Schraudolph's trick: the bits of t/ln 2, less a constant, read as a float.
+# With n + f = −t/ln 2 − c, f in [0, 1) and c = 60801/2²⁰ it gives 2ⁿ(1 + f) for 2^(n + f + c), that is,
+# (1 + f) 2^(−f) 2^(−c) times the true value. (1 + f) 2^(−f) lies in [1, 1.0615], its maximum at
+# f = 1/ln 2 − 1, and 2^(−c) = 0.9606. A common factor falls out of an average, so that the weights w count as
+# w (1 + e) with −δ ≤ e ≤ δ = 0.0307/1.0307, and the average moves by Σ w e (x − mean) / Σ w (1 + e), at most
+# δ/(1 − δ) = 0.031 times the weighted mean distance of the values from their mean.
+SCHRAUDOLPH = 0.031
+
+
+def weighted_distance(weights, values):
+    """Σ w |x − mean| for each row of weights that sum to one; values are (N, C)."""
+    mean = weights @ values
+    return np.stack([weights[i] @ np.abs(values - mean[i]) for i in range(len(weights))])
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 3), (1, 5), (3, 3)])
+def test_scikit_images_classic_non_local_means_at_every_pixel(channels, size):
+    """fast_mode=False averages over the picture's own pixels only, all of them if patch_distance is large.
+
+    Its patches are weighted by g_ab = exp(−(a² + b²)/(2A²)), A = (size − 1)/4, and its distance is
+    Σ g_ab (p − q)² / (C h² Σ g): the mean of ours if each entry of a patch is multiplied by √(g/mean g).
+    So the oracle is compared with the filter of 1×1 patches of the picture whose channels are those entries.
+    It drops weights beyond a distance of 5, and grey ones whose middle pixels alone are 1 apart: h is chosen
+    so that there are none. Its patches are mirrored at the border as ours are.
+    """
+    bandwidth = 0.75
+    image = picture(channels, 13, 11)
+    offsets = np.arange(size) - size // 2
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * ((size - 1) / 4) ** 2)).ravel()
+    entries = extract_patches(image, size) * torch.from_numpy(
+        np.tile(np.sqrt(weights / weights.mean()), channels)
+    )
+    features = entries.T.reshape(-1, 13, 11)
+    filter = KernelFilter(features, gaussian_kernel(bandwidth), patch_size=1, normalize="rows")
+
+    matrix = filter.dense().numpy()
+    assert -math.log(float((matrix / matrix.max(axis=1, keepdims=True)).min())) < 5
+    assert weights.max() / weights.sum() * 0.9**2 / bandwidth**2 < 1
+
+    stacked = image.numpy().transpose(1, 2, 0)
+    expected = denoise_nl_means(
+        stacked, patch_size=size, patch_distance=13, h=bandwidth, fast_mode=False, channel_axis=-1
+    )
+    expected = expected.reshape(stacked.shape)
+    difference = np.abs(filter.apply(image).numpy().transpose(1, 2, 0) - expected)
+    bound = SCHRAUDOLPH * weighted_distance(matrix, stacked.reshape(-1, channels))
+    assert bool((difference.reshape(-1, channels) <= bound).all())
+    # The bound tells a wrong bandwidth: a factor √2 of h goes beyond it somewhere.
+    wide = KernelFilter(features, gaussian_kernel(bandwidth * 2**0.5), patch_size=1, normalize="rows")
+    moved = np.abs(wide.apply(image).numpy().transpose(1, 2, 0) - expected)
+    assert bool((moved.reshape(-1, channels) > bound).any())
+
+
+@pytest.mark.parametrize(("size", "offsets"), [(3, (0, 1)), (5, (-1, 0, 1, 2))])
+def test_scikit_images_fast_non_local_means_at_the_middle_pixel(size, offsets):
+    """fast_mode=True takes all patch entries alike, and can be made to use exact weights.
+
+    Its summed-area table spans the entries −⌊s/2⌋ + 1 to ⌊s/2⌋ in each direction, (s − 1)² of them, and its
+    distance is Σ (p − q)² / (s² h²): ours for 1×1 patches of the picture with those entries as channels and
+    the bandwidth h s/(s − 1). Its window of ±d pixels runs into the mirrored margin, except for the middle
+    pixel of a picture of (2d + 1)² pixels, whose window is the picture: that pixel is compared.
+    Pictures of zeros and ones have whole numbers m for Σ (p − q)²; with s² h² = 1/ln 2 the weights are 2^(−m),
+    for which the error of scikit-image's exponential is the same factor for all and falls out. Left is its
+    truncation to 2^(−20). It drops distances beyond 5, m ≥ 8: pictures that have any are left out.
+    """
+    d = 6
+    compared = 0
+    bandwidth = 1 / (size * math.sqrt(math.log(2)))
+    for seed in range(40):
+        image = (np.random.default_rng(seed).random((2 * d + 1, 2 * d + 1)) < 0.1).astype(np.float64)
+        padded = np.pad(image, size, mode="reflect")
+        side = 2 * d + 1
+        channels = [
+            padded[size + a : size + a + side, size + b : size + b + side] for a in offsets for b in offsets
+        ]
+        features = torch.from_numpy(np.stack(channels))
+        kernel = gaussian_kernel(bandwidth * size / (size - 1))
+        filter = KernelFilter(features, kernel, patch_size=1, normalize="rows")
+        weights = filter.row((d, d))
+        exponents = torch.log2(weights[d, d] / weights)
+        assert float((exponents - exponents.round()).abs().max()) < 1e-9
+        if not 1.5 < float(exponents.max()) < 7.5:
+            continue
+        compared += 1
+        expected = denoise_nl_means(image, patch_size=size, patch_distance=d, h=bandwidth, fast_mode=True)
+        measured = filter.apply(torch.from_numpy(image)[None])[0, d, d].item()
+        assert measured == pytest.approx(expected[d, d], rel=2**-19)
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("spatial", [1.0, 2.5, 8.0])
+def test_the_spatial_filter_is_scipys_gaussian_divided_by_its_share_inside(spatial):
+    """exp(−r²/s²) is a Gaussian of σ = s/√2. scipy scales it to a sum of one over its whole square, zeros
+    beyond the border included; dividing by the same filter of ones leaves the average inside, at every pixel.
+    """
+    image = picture(1, 19, 14)
+    filter = KernelFilter(image, gaussian_kernel(math.inf), patch_size=1, normalize="rows", spatial=spatial)
+    shape = {"sigma": spatial / math.sqrt(2), "mode": "constant", "radius": 19}
+    expected = gaussian_filter(image[0].numpy(), **shape) / gaussian_filter(np.ones((19, 14)), **shape)
+    assert np.abs(filter.apply(image)[0].numpy() - expected).max() < ROUNDING
+
+
+def test_the_range_filter_is_scikit_images_bilateral_at_the_middle_pixel():
+    """exp(−d²/h²) is its Gaussian of σ = h/√2, and a spatial σ of 10⁶ pixels makes all places alike.
+
+    (With a smaller one it does not compute the bilateral filter: its table of spatial weights has one row
+    and column more than its window, so that rows are read shifted. The four loops above stand in.)
+    Beyond the border it averages with zeros, so that the middle pixel of a window as large as the picture is
+    compared. It looks distances up in 10⁶ bins: an error of 1e-6 in d ≤ 0.9 changes a weight by
+    2·0.9e-6/h² = 2e-5 at most, and the average by no more.
+    """
+    bandwidth = 0.3
+    for seed in range(5):
+        image = picture(1, 13, 13, seed=seed)
+        filter = KernelFilter(image, gaussian_kernel(bandwidth), patch_size=1, normalize="rows")
+        expected = denoise_bilateral(
+            image[0].numpy(),
+            win_size=13,
+            sigma_color=bandwidth / math.sqrt(2),
+            sigma_spatial=1e6,
+            bins=10**6,
+        )
+        assert filter.apply(image)[0, 6, 6].item() == pytest.approx(expected[6, 6], abs=2e-5)
+
+
+# ------------------------------------------------------------------------------------------ invariants
+
+
+@st.composite
+def filter_case(draw):
+    image = picture(
+        draw(st.sampled_from([1, 3])),
+        draw(st.integers(3, 8)),
+        draw(st.integers(3, 8)),
+        seed=draw(st.integers(0, 99)),
+    )
+    if draw(st.booleans()):
+        image = (image * 3).round() / 3 + 0.1  # many equal patches
+    kernel = draw(
+        st.one_of(
+            st.floats(0.02, 3.0).map(gaussian_kernel),
+            st.just(arc_cosine_kernel()),
+            st.just(one_layer_tangent_kernel()),
+        )
+    )
+    settings = {
+        "patch_size": draw(st.sampled_from([1, 3, 5])),
+        "spatial": draw(st.one_of(st.none(), st.floats(0.5, 10.0))),
+        "padding": draw(st.sampled_from(["reflect", "circular"])),
+    }
+    return image, kernel, settings
+
+
+@repeatable
+@given(filter_case(), st.integers(0, 99))
+def test_each_pixel_becomes_an_average_of_the_pixels(case, seed):
+    """Rows sum to one, weights are not negative, and min ≤ W x ≤ max for any picture x."""
+    image, kernel, settings = case
+    filter = KernelFilter(image, kernel, normalize="rows", **settings)
+    matrix = filter.dense()
+    assert float((matrix.sum(1) - 1).abs().max()) < ROUNDING
+    assert float(matrix.min()) >= 0.0
+    other = picture(2, *image.shape[1:], seed=seed)
+    average = filter.apply(other)
+    for before, after in zip(other, average, strict=True):
+        assert float(before.min()) - ROUNDING <= float(after.min())
+        assert float(after.max()) <= float(before.max()) + ROUNDING
+
+
+@repeatable
+@given(filter_case())
+def test_the_kernel_matrix_is_symmetric_and_positive_semi_definite(case):
+    """With the taper too, a product of two such matrices entry by entry: no eigenvalue below −1e-10 λ_max."""
+    image, kernel, settings = case
+    matrix = KernelFilter(image, kernel, normalize=1.0, **settings).dense()
+    assert float((matrix - matrix.T).abs().max()) <= rounding(kernel)
+    eigenvalues = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+    assert float(eigenvalues[0]) >= -1e-10 * float(eigenvalues[-1])
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize("spatial", [None, 4.0])
+def test_positive_semi_definite_on_flat_and_textured_parts(kernel, spatial):
+    matrix = KernelFilter(
+        flat_and_textured(1, 21, 17), kernel, patch_size=5, normalize=1.0, spatial=spatial
+    ).dense()
+    eigenvalues = torch.linalg.eigvalsh(matrix)
+    assert float(eigenvalues[0]) >= -1e-10 * float(eigenvalues[-1])
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize("shift", [(1, 0), (0, 1), (3, 5)])
+def test_a_shifted_picture_has_a_shifted_filter(kernel, shift):
+    """With circular padding no pixel is special: W(T x) T = T W(x)."""
+    image = picture(3, 9, 8)
+    moved = image.roll(shift, dims=(1, 2))
+    settings = {"patch_size": 5, "normalize": "rows", "padding": "circular"}
+    expected = KernelFilter(image, kernel, **settings).apply(image).roll(shift, dims=(1, 2))
+    assert torch.allclose(
+        KernelFilter(moved, kernel, **settings).apply(moved), expected, rtol=0, atol=rounding(kernel)
+    )
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.flip(1), lambda x: x.flip(2), lambda x: x.transpose(1, 2)])
+@pytest.mark.parametrize("spatial", [None, 2.0])
+def test_a_mirrored_or_turned_picture_has_a_filter_like_it(turn, spatial):
+    image = picture(3, 9, 6)
+    settings = {"patch_size": 3, "normalize": "rows", "spatial": spatial}
+    expected = turn(KernelFilter(image, gaussian_kernel(0.2), **settings).apply(image))
+    turned = turn(image).contiguous()
+    measured = KernelFilter(turned, gaussian_kernel(0.2), **settings).apply(turned)
+    assert torch.allclose(measured, expected, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZE)
+@pytest.mark.parametrize("bandwidth", [1e-3, 1e-6])
+def test_a_vanishing_bandwidth_leaves_the_picture(bandwidth, normalize):
+    """Different patches have weight zero, each its own weight one: W = I, or η I."""
+    image = picture(1, 13, 9)
+    matrix = KernelFilter(image, gaussian_kernel(bandwidth), patch_size=3, normalize=normalize).dense()
+    factor = normalize if isinstance(normalize, float) else 1.0
+    assert torch.allclose(matrix, factor * torch.eye(117, dtype=torch.float64), rtol=0, atol=ROUNDING)
+
+
+def test_an_infinite_bandwidth_gives_the_mean_of_each_channel():
+    image = picture(3, 13, 9)
+    filter = KernelFilter(image, gaussian_kernel(math.inf), patch_size=3, normalize="rows")
+    mean = image.mean(dim=(1, 2), keepdim=True).expand_as(image)
+    assert torch.allclose(filter.apply(image), mean, rtol=0, atol=ROUNDING)
+
+
+def test_a_constant_picture_weighs_all_pixels_alike():
+    for kernel in KERNELS.values():
+        filter = KernelFilter(
+            torch.full((1, 6, 5), 0.4, dtype=torch.float64), kernel, patch_size=3, normalize="rows"
+        )
+        assert torch.allclose(
+            filter.dense(), torch.full((30, 30), 1 / 30, dtype=torch.float64), rtol=0, atol=ROUNDING
+        )
+
+
+# ------------------------------------------------------------------------------- one filter, many faces
+
+
+@pytest.mark.parametrize("shape", [(1, 11, 8), (3, 7, 9)])
+def test_rows_products_and_the_matrix_agree(shape):
+    image = picture(*shape)
+    height, width = shape[1:]
+    for name, filter in every_filter(image):
+        matrix = filter.dense()
+        assert matrix.dtype == torch.float64
+        tolerance = rounding(filter.kernel)
+        product = (matrix @ image.reshape(shape[0], -1).T).T.reshape(shape)
+        assert torch.allclose(filter.apply(image), product, rtol=0, atol=ROUNDING), name
+        for r, c in [(0, 0), (height - 1, width - 1), (3, 5), (height // 2, 0)]:
+            row = matrix[r * width + c].reshape(height, width)
+            assert torch.allclose(filter.row((r, c)), row, rtol=0, atol=tolerance), (name, r, c)
+
+
+def test_the_matrix_is_made_of_the_kernel_the_taper_and_the_normalisation():
+    """Each entry written out from the definition, for an odd picture in colour."""
+    image, width = picture(3, 5, 4), 4
+    patches = extract_patches(image, 3)
+    positions = np.array([divmod(i, width) for i in range(20)])
+    squared = ((positions[:, None] - positions[None]) ** 2).sum(-1)
+    for kernel in KERNELS.values():
+        entries = kernel(patches, patches).numpy() * np.exp(-squared / 1.7**2)
+        expected = {
+            "rows": entries / entries.sum(1, keepdims=True),
+            "spectral": entries / np.linalg.eigvalsh(entries)[-1],
+            0.25: 0.25 * entries,
+        }
+        for normalize, matrix in expected.items():
+            filter = KernelFilter(image, kernel, patch_size=3, normalize=normalize, spatial=1.7)
+            assert np.abs(filter.dense().numpy() - matrix).max() < ROUNDING
+            assert filter.symmetric == (normalize != "rows")
+
+
+def test_the_spectral_filter_has_the_largest_eigenvalue_one():
+    """Lanczos to a relative 1e-10, for spectra with and without a gap, and for N below and above 8."""
+    for shape in [(1, 1, 1), (1, 2, 4), (1, 3, 3), (1, 13, 9)]:
+        image = picture(*shape)
+        for kernel in (*KERNELS.values(), gaussian_kernel(0.01), gaussian_kernel(math.inf)):
+            for spatial in (None, 1.0):
+                filter = KernelFilter(image, kernel, patch_size=1, normalize="spectral", spatial=spatial)
+                largest = float(torch.linalg.eigvalsh(filter.dense())[-1])
+                assert largest == pytest.approx(1.0, abs=1e-9), (shape, kernel, spatial)
+
+
+def test_the_spectral_factor_is_the_same_at_every_call():
+    image = picture(1, 12, 11)
+    scales = {
+        KernelFilter(image, arc_cosine_kernel(), patch_size=3, normalize="spectral").scale for _ in range(3)
+    }
+    assert len(scales) == 1
+
+
+def test_the_symmetric_form_leads_back_to_the_matrix():
+    """W = D^(−1/2) A D^(1/2), A symmetric."""
+    for name, filter in every_filter(picture(1, 9, 7)):
+        matrix, weights = filter.symmetric_form()
+        assert torch.allclose(matrix, matrix.T, rtol=0, atol=rounding(filter.kernel)), name
+        rebuilt = matrix * weights.sqrt()[None] / weights.sqrt()[:, None]
+        assert torch.allclose(rebuilt, filter.dense(), rtol=0, atol=ROUNDING), name
+        if filter.symmetric:
+            assert bool((weights == 1).all()), name
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_tiled_path_is_the_kept_path(monkeypatch, kept):
+    """Tiles of 5 rows, the last one shorter, against one product with the whole matrix."""
+    image = picture(3, 9, 8)
+    whole = dict(every_filter(image))
+    results = {name: (f.apply(image), f.dense(), f.row_sums, f.scale) for name, f in whole.items()}
+    monkeypatch.setattr(filters, "_TILE_ENTRIES", 5 * 72 + 3)
+    monkeypatch.setattr(filters, "_KEPT_ENTRIES", 10**9 if kept else 0)
+    for name, filter in every_filter(image):
+        applied, matrix, sums, scale = results[name]
+        tolerance = rounding(filter.kernel)
+        assert torch.allclose(filter.apply(image), applied, rtol=0, atol=tolerance), name
+        assert torch.allclose(filter.dense(), matrix, rtol=0, atol=tolerance), name
+        assert torch.allclose(filter.row_sums, sums, rtol=tolerance, atol=0), name
+        assert filter.scale == pytest.approx(scale, rel=max(tolerance, 1e-9)), name
+        assert ("_kept_kernel" in vars(filter)) == kept, name
+
+
+def test_a_stack_is_filtered_picture_by_picture():
+    image = picture(1, 7, 6)
+    filter = KernelFilter(image, gaussian_kernel(0.3), patch_size=3, normalize="rows")
+    stack = picture(6, 7, 6, seed=1).reshape(2, 3, 7, 6)
+    result = filter.apply(stack)
+    assert result.shape == stack.shape
+    for i, j in product(range(2), range(3)):
+        assert torch.allclose(result[i, j], filter.apply(stack[i, j]), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZE)
+def test_the_dtype_is_kept_and_the_input_untouched(normalize):
+    """float32 in, float32 out, computed in float64 in between: right to the rounding of values below 1."""
+    image = picture(1, 7, 6, dtype=torch.float32)
+    before = image.clone()
+    filter = KernelFilter(image, gaussian_kernel(0.3), patch_size=3, normalize=normalize)
+    result = filter.apply(image)
+    assert result.dtype == torch.float32
+    assert float((result.double() - filter.apply(image.double())).abs().max()) <= 2**-24
+    assert torch.equal(image, before)
+    filter.row((2, 2)).zero_()
+    filter.dense().zero_()
+    filter.symmetric_form().matrix.zero_()
+    assert torch.equal(filter.apply(image), result)
+
+
+def test_a_filter_of_another_picture_is_applied():
+    """Built from one picture, used on another: linear in the second, and blind to changes of the first."""
+    guide, a, b = picture(3, 7, 6), picture(1, 7, 6, seed=1), picture(1, 7, 6, seed=2)
+    filter = KernelFilter(guide, gaussian_kernel(0.3), patch_size=3, normalize="rows")
+    combined = filter.apply(2 * a - 3 * b)
+    assert torch.allclose(combined, 2 * filter.apply(a) - 3 * filter.apply(b), rtol=0, atol=10 * ROUNDING)
+    first = filter.apply(a)
+    guide.zero_()
+    assert torch.equal(filter.apply(a), first)
+
+
+def test_an_odd_picture_of_many_pixels():
+    """37×31 in colour: rows sum to one and a constant stays."""
+    image = picture(3, 37, 31, dtype=torch.float32)
+    filter = KernelFilter(image, arc_cosine_kernel(), patch_size=7, normalize="rows")
+    assert float((filter.row((36, 30)).sum() - 1).abs()) < ROUNDING
+    assert torch.allclose(filter.apply(torch.ones(1, 37, 31)), torch.ones(1, 37, 31), rtol=0, atol=2**-23)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_same_filter_on_every_device(device):
+    image = picture(3, 9, 8)
+    for name, filter in every_filter(image.to(device)):
+        reference = dict(every_filter(image))[name]
+        tolerance = max(rounding(filter.kernel), 1e-10)
+        result = filter.apply(image.to(device))
+        assert result.device.type == device
+        assert torch.allclose(result.cpu(), reference.apply(image), rtol=0, atol=tolerance), name
+        assert torch.allclose(filter.dense().cpu(), reference.dense(), rtol=0, atol=tolerance), name
+        assert torch.allclose(filter.row((3, 4)).cpu(), reference.row((3, 4)), rtol=0, atol=tolerance), name
+
+
+# ----------------------------------------------------------------------------------------------- doors
+
+
+def rows_filter(image=None, **changes):
+    settings = {"patch_size": 3, "normalize": "rows"} | changes
+    return KernelFilter(picture(1, 7, 6) if image is None else image, gaussian_kernel(0.3), **settings)
+
+
+def test_a_matrix_over_the_budget_is_refused_with_its_size_and_the_remedy():
+    """8·N² bytes: 2.15 GB for 128×128 pixels and 34.4 GB for 256×256."""
+    filter = rows_filter(torch.zeros(1, 128, 128), patch_size=1)
+    message = (
+        r"the dense filter of 128×128 pixels takes 2.15 GB, over the budget of 1 GB; "
+        r"call apply\(\) or row\(\), which need no matrix, use a smaller picture, or raise budget_gb"
+    )
+    with refused(MemoryBudgetError, message):
+        filter.dense(budget_gb=1.0)
+    with refused(MemoryBudgetError, message):
+        filter.symmetric_form(budget_gb=1.0)
+    large = rows_filter(torch.zeros(1, 256, 256), patch_size=1)
+    for call in (large.dense, large.symmetric_form, lambda: SpectralTwicing(large)):
+        with refused(MemoryBudgetError, "takes 34.4 GB, over the budget of 4 GB"):
+            call()
+
+
+def test_a_matrix_within_the_budget_is_given():
+    assert rows_filter().dense(budget_gb=8 * 42**2 / 1e9).shape == (42, 42)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with refused(ValueError, 'normalize must be "rows", "spectral" or a number, got \'row\''):
+        rows_filter(normalize="row")
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_a_factor_that_is_not_positive_is_refused(factor):
+    with refused(ValueError, f"normalize as a number must be positive and finite, got {factor}"):
+        rows_filter(normalize=factor)
+
+
+@pytest.mark.parametrize("spatial", [0.0, -2.0, math.nan])
+def test_a_spatial_width_that_is_not_positive_is_refused(spatial):
+    with refused(ValueError, f"spatial must be a positive number of pixels or None, got {spatial}"):
+        rows_filter(spatial=spatial)
+
+
+@pytest.mark.parametrize("pixel", [(7, 0), (0, 6), (-1, 0), (0, -1)])
+def test_a_pixel_outside_is_refused(pixel):
+    message = rf"pixel \({pixel[0]}, {pixel[1]}\) lies outside the picture of 7×6 pixels"
+    with refused(IndexError, message):
+        rows_filter().row(pixel)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 7), (1, 7, 5), (6,), (2, 1, 42)])
+def test_a_picture_of_another_size_is_refused(shape):
+    with refused(PictureError, r"picture must be \(7, 6\) pixels like the filter's, got \("):
+        rows_filter().apply(torch.ones(shape))
+
+
+def test_what_is_no_picture_or_too_small_is_refused():
+    with refused(PictureError, r"image must have shape \(C, H, W\), got \(7, 6\)"):
+        rows_filter(torch.ones(7, 6))
+    with refused(PictureError, "image must hold floats"):
+        rows_filter(torch.ones(1, 7, 6, dtype=torch.int32))
+    with refused(PictureError, "image holds 42 values that are NaN or infinite"):
+        rows_filter(torch.full((1, 7, 6), math.nan))
+    with refused(ValueError, "patch size must be odd and positive, got 4; use 5"):
+        rows_filter(patch_size=4)
+    with refused(PictureError, "is too small for reflect padding of 13×13 patches"):
+        rows_filter(patch_size=13)
+    with refused(ValueError, 'padding must be "reflect", "circular" or "zero"'):
+        rows_filter(padding="none")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_black_patch_that_resembles_nothing_is_refused(monkeypatch, kept):
+    """Its arc-cosine weights are all zero and cannot be scaled to a sum of one: refused, not NaN."""
+    monkeypatch.setattr(filters, "_KEPT_ENTRIES", 10**9 if kept else 0)
+    image = picture(1, 7, 6)
+    image[:, 2:, 3:] = 0.0
+    filter = KernelFilter(image, arc_cosine_kernel(), patch_size=3, normalize="rows")
+    message = r"the weights of pixel \(3, 4\) sum to 0 and make no average.*use normalize=\"spectral\""
+    for call in (
+        filter.dense,
+        filter.symmetric_form,
+        lambda: filter.apply(image),
+        lambda: filter.row((3, 4)),
+    ):
+        with refused(ValueError, message):
+            call()
+    assert bool(torch.isfinite(filter.row((0, 0))).all())
+    kept_black = KernelFilter(image, arc_cosine_kernel(), patch_size=3, normalize="spectral").apply(image)
+    assert kept_black[0, 3, 4].item() == 0.0

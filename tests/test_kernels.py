@@ -1,0 +1,303 @@
+"""Kernels against quadrature, random features, a network's own gradient, and written-out formulas."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipfilters import arc_cosine_kernel, gaussian_kernel, kappa0, kappa1, one_layer_tangent_kernel
+from tests.oracles import relu_moments
+from tests.samples import DEVICES, KERNELS, generator, refused, repeatable, within
+
+EPS = np.finfo(np.float64).eps
+
+# Entries of a patch: zeros, duplicates and both signs, but none so small that its square underflows.
+entries = st.floats(-2, 2).map(lambda value: 0.0 if abs(value) < 1e-6 else value)
+
+
+@st.composite
+def patch_sets(draw, sets=1):
+    d = draw(st.integers(1, 12))
+    drawn = [
+        draw(hnp.arrays(np.float64, (draw(st.integers(1, 6)), d), elements=entries)) for _ in range(sets)
+    ]
+    return [torch.from_numpy(patches) for patches in drawn]
+
+
+def float64(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# ------------------------------------------------------------------------------ kappa0 and kappa1
+
+
+def test_exact_values():
+    """φ = 0, π/2, π: kappa1 is 1, 1/π, 0 and kappa0 is 1, 1/2, 0, to one rounding step."""
+    cosines = float64(1.0, 0.0, -1.0)
+    assert np.abs(kappa1(cosines).numpy() - [1, 1 / math.pi, 0]).max() <= EPS
+    assert np.abs(kappa0(cosines).numpy() - [1, 1 / 2, 0]).max() <= EPS
+    assert kappa1(float64(1.0)).item() == 1.0
+    assert kappa0(float64(1.0)).item() == 1.0
+
+
+@pytest.mark.parametrize("angle", [0.02, 0.4, 1.0, math.pi / 2, 2.0, 2.9, 3.12])
+def test_kappas_are_twice_the_moments_of_gaussian_variables(angle):
+    """Quadrature to 1e-11, and a cosine whose rounding is magnified by 1/sin φ ≤ 50."""
+    product, both_on = relu_moments(angle)
+    cosine = float64(math.cos(angle))
+    assert kappa1(cosine).item() == pytest.approx(2 * product, abs=1e-10)
+    assert kappa0(cosine).item() == pytest.approx(2 * both_on, abs=1e-10)
+
+
+def test_kappa0_is_the_derivative_of_kappa1():
+    """d kappa1 / d cos φ = kappa0; a central difference of step s errs by s² |κ₁'''| / 6 < 1e-8."""
+    cosines, step = torch.linspace(-0.9, 0.9, 19, dtype=torch.float64), 1e-5
+    slope = (kappa1(cosines + step) - kappa1(cosines - step)) / (2 * step)
+    assert float((slope - kappa0(cosines)).abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_cosine_one_rounding_step_too_large_is_no_nan(dtype):
+    one = torch.ones(1, dtype=dtype)
+    beyond = torch.nextafter(one, 2 * one)
+    assert beyond.item() > 1.0
+    for kappa in (kappa0, kappa1):
+        assert kappa(beyond).item() == pytest.approx(1.0, abs=1e-6)
+        assert kappa(-beyond).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_one_rounding_step_below_one_costs_what_the_book_says():
+    """φ ≈ √(2 ε/2) moves kappa0 by φ/π: 1.1e-4 in float32, 4.7e-9 in float64."""
+    for dtype, cost in ((torch.float32, 1.1e-4), (torch.float64, 4.7e-9)):
+        one = torch.ones(1, dtype=dtype)
+        below = torch.nextafter(one, 0 * one)
+        assert 1.0 - kappa0(below).item() == pytest.approx(cost, rel=0.03)
+
+
+@repeatable
+@given(hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(-1, 1)))
+def test_kappas_rise_from_0_to_1(cosines):
+    ordered = torch.from_numpy(np.sort(cosines))
+    for kappa in (kappa0, kappa1):
+        values = kappa(ordered)
+        assert float(values.min()) >= -EPS
+        assert float(values.max()) <= 1 + EPS
+        assert bool((values.diff() >= -4 * EPS).all())
+
+
+# --------------------------------------------------------------------------------- against formulas
+
+
+def test_the_gaussian_kernel_written_out():
+    """The package subtracts ⟨p, p⟩ − 2⟨p, q⟩ + ⟨q, q⟩ ≤ 4, right to 4·d·ε; divided by h² that is 1e-12."""
+    p, q = (
+        torch.randn(6, 27, generator=generator(0)).double(),
+        torch.randn(4, 27, generator=generator(1)).double(),
+    )
+    expected = [[math.exp(-np.mean((a - b) ** 2) / 0.7**2) for b in q.numpy()] for a in p.numpy()]
+    assert np.abs(gaussian_kernel(0.7)(p, q).numpy() - expected).max() < 1e-12
+
+
+def test_the_arc_cosine_kernels_written_out():
+    """The formulas of the docstrings, with numpy's arccos; angles away from 0 and π keep 12 digits."""
+    p, q = (
+        torch.randn(6, 27, generator=generator(0)).double(),
+        torch.randn(4, 27, generator=generator(1)).double(),
+    )
+    dots = p.numpy() @ q.numpy().T / 27
+    norms = np.sqrt(np.outer(np.mean(p.numpy() ** 2, 1), np.mean(q.numpy() ** 2, 1)))
+    phi = np.arccos(dots / norms)
+    one = norms * (np.sin(phi) + (math.pi - phi) * np.cos(phi)) / math.pi
+    both = norms * (np.sin(phi) + 2 * (math.pi - phi) * np.cos(phi)) / math.pi
+    assert np.abs(arc_cosine_kernel()(p, q).numpy() - one).max() < 1e-12
+    assert np.abs(one_layer_tangent_kernel()(p, q).numpy() - both).max() < 1e-12
+
+
+def test_the_arc_cosine_kernel_is_the_mean_product_of_random_features():
+    """M features √(2/d) relu(w·p), w ~ N(0, 1): the mean of their products, within four standard errors."""
+    count, d = 200_000, 12
+    p = 0.5 + torch.randn(5, d, generator=generator(2), dtype=torch.float64)
+    weights = torch.randn(count, d, generator=generator(3), dtype=torch.float64)
+    features = math.sqrt(2 / d) * (weights @ p.T).clamp_min(0)
+    kernel = arc_cosine_kernel()(p, p)
+    for i in range(5):
+        for j in range(i + 1):
+            products = features[:, i] * features[:, j]
+            error = float(products.std()) / math.sqrt(count)
+            assert within(float(products.mean()), kernel[i, j].item(), error, times=4)
+
+
+def test_the_tangent_kernel_is_that_of_a_wide_network():
+    """⟨∂f(p)/∂θ, ∂f(q)/∂θ⟩ by torch's own differentiation, f = M^(−1/2) Σ a relu(√(2/d) w·p).
+
+    Over 24 networks of width 2000, each of whose kernels has the closed form for its mean; four standard
+    errors of that mean.
+    """
+    networks, width, d = 24, 2000, 12
+    p = 0.5 + torch.randn(4, d, generator=generator(2), dtype=torch.float64)
+    chance = generator(4)
+    grams = []
+    for _ in range(networks):
+        w = torch.randn(width, d, generator=chance, dtype=torch.float64, requires_grad=True)
+        a = torch.randn(width, generator=chance, dtype=torch.float64, requires_grad=True)
+        outputs = (math.sqrt(2 / d) * p @ w.T).clamp_min(0) @ a / math.sqrt(width)
+        gradients = [
+            torch.cat([part.flatten() for part in torch.autograd.grad(z, (a, w), retain_graph=True)])
+            for z in outputs
+        ]
+        jacobian = torch.stack(gradients)
+        grams.append(jacobian @ jacobian.T)
+    mean, spread = torch.stack(grams).mean(0), torch.stack(grams).std(0) / math.sqrt(networks)
+    kernel = one_layer_tangent_kernel()(p, p)
+    for i in range(4):
+        for j in range(i + 1):
+            assert within(mean[i, j].item(), kernel[i, j].item(), spread[i, j].item(), times=4)
+
+
+# -------------------------------------------------------------------------------------- properties
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@repeatable
+@given(sets=patch_sets(sets=2))
+def test_symmetry(kernel, sets):
+    """k(p, q) = k(q, p) for patches of two sets, apart from the order of d sums of products up to 4.
+
+    A cosine near 1 that is rounded differently may move kappa0 by √(2·32ε)/π = 4e-8.
+    """
+    p, q = sets[0], sets[1][:, : sets[0].shape[1]]
+    p = p[:, : q.shape[1]]
+    assert torch.allclose(kernel(p, q), kernel(q, p).T, rtol=0, atol=4 * 4e-8)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@repeatable
+@given(sets=patch_sets())
+def test_positive_semi_definite(kernel, sets):
+    """No eigenvalue below −1e-10 of the largest; rounding of 36 entries alone is 1e-15."""
+    matrix = kernel(sets[0], sets[0])
+    assert torch.allclose(matrix, matrix.T, rtol=0, atol=1e-9)
+    eigenvalues = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+    assert float(eigenvalues[0]) >= -1e-10 * max(float(eigenvalues[-1]), 1e-12)
+
+
+@pytest.mark.parametrize(
+    "kernel", [arc_cosine_kernel(), one_layer_tangent_kernel()], ids=["arc-cosine", "tangent"]
+)
+@repeatable
+@given(sets=patch_sets(), a=st.floats(0.1, 10), b=st.floats(0.1, 10))
+def test_brighter_patches_scale_the_arc_cosine_kernels(kernel, sets, a, b):
+    """k(a p, b q) = a b k(p, q) for a, b > 0: a ReLU has no scale. As exact as an angle near 0, 4e-8."""
+    p = sets[0]
+    q = p.flip(0)
+    assert torch.allclose(kernel(a * p, b * q), a * b * kernel(p, q), rtol=1e-12, atol=a * b * 4 * 4e-8)
+
+
+@pytest.mark.parametrize(("kernel", "share"), [(arc_cosine_kernel(), 1), (one_layer_tangent_kernel(), 2)])
+@repeatable
+@given(sets=patch_sets())
+def test_bounds_of_the_arc_cosine_kernels(kernel, share, sets):
+    """At most ‖p‖ ‖q‖ for one trained layer, twice that for two, reached where p = q."""
+    p = sets[0]
+    norms = p.square().mean(1).sqrt()
+    matrix, bound = kernel(p, p), share * torch.outer(norms, norms)
+    assert bool((matrix <= bound * (1 + 8 * EPS)).all())
+    assert torch.allclose(matrix.diagonal(), bound.diagonal(), rtol=1e-14, atol=0)
+    if share == 1:
+        assert bool((matrix >= -bound * EPS).all())
+
+
+@repeatable
+@given(sets=patch_sets(), bandwidth=st.floats(0.01, 10))
+def test_bounds_of_the_gaussian_kernel(sets, bandwidth):
+    matrix = gaussian_kernel(bandwidth)(sets[0], sets[0])
+    assert float(matrix.min()) >= 0.0
+    assert float(matrix.max()) <= 1.0
+    assert bool((matrix.diagonal() == 1.0).all())
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@repeatable
+@given(sets=patch_sets())
+def test_from_products_is_the_call(kernel, sets):
+    """The three inner products, means over the d entries, are all a kernel needs."""
+    p = sets[0]
+    products = p @ p.T / p.shape[1]
+    own = products.diagonal()
+    assert torch.equal(kernel.from_products(own[:, None], products, own[None]), kernel(p, p))
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_patches_of_float32_are_compared_in_float64(kernel):
+    p, q = torch.randn(4, 9, generator=generator(0)), torch.randn(5, 9, generator=generator(1))
+    before = p.clone()
+    matrix = kernel(p, q)
+    assert matrix.dtype == torch.float64
+    assert torch.equal(matrix, kernel(p.double(), q.double()))
+    assert torch.equal(p, before)
+
+
+@pytest.mark.parametrize(
+    "kernel", [arc_cosine_kernel(), one_layer_tangent_kernel()], ids=["arc-cosine", "tangent"]
+)
+@pytest.mark.parametrize("d", [9, 363, 3 * 21 * 21])
+def test_equal_patches_have_the_angle_zero_exactly(kernel, d):
+    """Whether p and q are one tensor or two: ‖p‖ ‖q‖ κ₁ needs κ₁ = κ₀ = 1 without the 5e-9 of rounding."""
+    p = torch.rand(50, d, generator=generator(6), dtype=torch.float64)
+    share = 2 if kernel == one_layer_tangent_kernel() else 1
+    expected = share * p.square().mean(1)
+    for q in (p, p.clone(), p * 1.0):
+        assert torch.allclose(kernel(p, q).diagonal(), expected, rtol=d * EPS, atol=0)
+
+
+def test_the_limits_of_the_bandwidth():
+    p = torch.rand(6, 9, generator=generator(0), dtype=torch.float64)
+    assert bool((gaussian_kernel(math.inf)(p, p) == 1.0).all())
+    assert torch.equal(gaussian_kernel(1e-4)(p, p), torch.eye(6, dtype=torch.float64))
+
+
+def test_a_black_patch_resembles_nothing():
+    """Its norm is 0 and it has no angle: 0, and no NaN."""
+    p = torch.zeros(2, 4, dtype=torch.float64)
+    p[1] = 0.5
+    for kernel in (arc_cosine_kernel(), one_layer_tangent_kernel()):
+        matrix = kernel(p, p)
+        assert matrix[0].tolist() == [0.0, 0.0]
+        assert matrix[1, 0].item() == 0.0
+        assert matrix[1, 1].item() > 0.0
+
+
+def test_kernels_are_frozen_values():
+    assert gaussian_kernel(0.1) == gaussian_kernel(0.1) != gaussian_kernel(0.2)
+    assert arc_cosine_kernel() == arc_cosine_kernel()
+    with pytest.raises(AttributeError, match="bandwidth"):
+        gaussian_kernel(0.1).bandwidth = 0.2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_same_values_on_every_device(kernel, device):
+    p, q = (torch.rand(5, 9, generator=generator(seed), dtype=torch.float64) for seed in (0, 1))
+    values = kernel(p.to(device), q.to(device))
+    assert values.device.type == device
+    assert torch.allclose(values.cpu(), kernel(p, q), rtol=1e-12, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------- doors
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -0.1, math.nan])
+def test_a_bandwidth_that_is_not_positive_is_refused(bandwidth):
+    with refused(ValueError, rf"bandwidth must be positive, in grey levels of \[0, 1\], got {bandwidth}"):
+        gaussian_kernel(bandwidth)
+
+
+def test_patches_of_two_lengths_are_refused():
+    with refused(ValueError, "patches must be of one length, got 9 and 25 entries"):
+        gaussian_kernel(0.1)(torch.ones(2, 9), torch.ones(2, 25))
