@@ -13,11 +13,11 @@ import yaml
 from playwright.sync_api import Browser, expect
 
 from dipfilters import PICTURES
+from dipfilters.plots import INK
 from tests import site_browser, site_html
 from tests.site_html import ROOT, SITE
 from tools import address, notebooks
 
-FIGURE_INK = "rgb(117, 117, 117)"
 READABLE = 4.5  # WCAG 2, level AA, for text of ordinary size
 ORIGINS = ("http", "file")
 
@@ -287,13 +287,16 @@ def test_words_and_figures_stand_out_from_their_ground(
     visits: dict[str, site_browser.Visit], mode: str
 ) -> None:
     faint = []
+    ink_of_figures = "rgb({}, {}, {})".format(*bytes.fromhex(INK.removeprefix("#")))
     for name, seen in visits.items():
         for what, ink, ground in seen.colours[mode]["text"]:
             dark = site_browser.luminance(ground) < 0.2
             if site_browser.contrast(ink, ground) < READABLE or dark != (mode == "dark"):
                 faint.append(f"{name}: {what} is {ink} on {ground}")
         for ground, painted_over in seen.colours[mode]["figures"]:
-            if site_browser.contrast(FIGURE_INK, ground) < READABLE or painted_over != "none":
+            dark = site_browser.luminance(ground) < 0.2
+            readable = site_browser.contrast(ink_of_figures, ground) >= READABLE
+            if not readable or dark != (mode == "dark") or painted_over != "none":
                 faint.append(f"{name}: a figure stands on {ground}, filter {painted_over}")
     assert not faint, "\n".join(faint)
 
