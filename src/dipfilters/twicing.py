@@ -196,9 +196,10 @@ def measured_bias_variance(
         clean: x.
 
     Raises:
+        PictureError: Estimates whose shape is not that of clean.
         ValueError: Fewer than two draws.
     """
-    check_picture(clean, "clean")
+    _check_estimates(estimates, clean, "clean")
     draws = len(estimates)
     if draws < 2:
         raise ValueError(f"a variance needs at least two draws of the noise, got {draws}")
@@ -304,13 +305,18 @@ def discrepancy_stop(
 
 def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
     """‖y − z‖² / n for each estimate of a stack."""
-    check_picture(noisy, "noisy")
-    if estimates.shape[-3:] != noisy.shape:
+    _check_estimates(estimates, noisy, "noisy")
+    return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
+
+
+def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
+    """Refuse estimates that a difference with the picture would broadcast."""
+    check_picture(picture, name)
+    if estimates.shape[-3:] != picture.shape:
         raise PictureError(
-            f"estimates must have the shape of noisy, {tuple(noisy.shape)}, or be a stack of such, "
+            f"estimates must have the shape of {name}, {tuple(picture.shape)}, or be a stack of such, "
             f"got {tuple(estimates.shape)}"
         )
-    return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
 
 
 def _check_steps(steps: Steps) -> list[int]:
