@@ -1,4 +1,4 @@
-"""Slow, obvious twins of what the package computes. They import nothing of src/ and know none of its tricks."""
+"""Slow, obvious twins of what the package computes, which import nothing of src/ and share no trick."""
 
 from __future__ import annotations
 
@@ -113,9 +113,8 @@ def jacobian_by_differences(function: Callable[[Array], Array], point: Array, st
     """∂f_i/∂y_j by moving one coordinate at a time, both ways."""
     columns = []
     for j in range(point.size):
-        move = np.zeros(point.size)
-        move[j] = step
-        move = move.reshape(point.shape)
+        move = np.zeros_like(point)
+        move.flat[j] = step
         columns.append((function(point + move) - function(point - move)).ravel() / (2 * step))
     return np.stack(columns, axis=1)
 

@@ -14,6 +14,10 @@ from torch import Tensor
 
 from dipfilters import arc_cosine_kernel, gaussian_kernel, one_layer_tangent_kernel
 
+# Pictures here are so small that two threads wait for each other longer than they work, above all where
+# another process holds a core: a hundredfold, seen.
+torch.set_num_threads(1)
+
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")),
@@ -41,7 +45,7 @@ def picture(
 
 
 def flat_and_textured(channels: int, height: int, width: int) -> Tensor:
-    """Four levels in blocks, half of them textured: equal patches, parallel patches and all different ones."""
+    """Four levels in blocks, half of them textured: equal patches, parallel ones, and all different ones."""
     rows = torch.arange(height)[:, None] * 2 // height
     columns = torch.arange(width)[None, :] * 2 // width
     levels = (0.2 + 0.2 * (2 * rows + columns)).double()
@@ -71,5 +75,5 @@ def refused(error: type[Exception], match: str) -> Iterator[None]:
 
 
 def within(measured: float, expected: float, standard_error: float, times: float = 3.0) -> bool:
-    """Whether a measurement lies within so many standard errors; a standard error of 0 or NaN never passes."""
+    """Whether a measurement lies within so many standard errors; an error of 0 or NaN never passes."""
     return math.isfinite(measured) and abs(measured - expected) < times * standard_error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_bilateral, denoise_nl_means
+from torch import Tensor
 
 from dipfilters import (
     KernelFilter,
@@ -27,7 +30,7 @@ from dipfilters import (
 from tests.oracles import non_local_means_by_loops
 from tests.samples import DEVICES, KERNELS, flat_and_textured, picture, refused, repeatable
 
-NORMALIZE = ["rows", "spectral", 0.01]
+NORMALIZE: list[Any] = ["rows", "spectral", 0.01]
 
 # Sums of N ≤ 1147 products of float64 numbers up to 1: N·ε = 3e-13 at worst.
 ROUNDING = 1e-12
@@ -41,7 +44,7 @@ def rounding(kernel):
     return ROUNDING_OF_KAPPA0 if kernel == one_layer_tangent_kernel() else ROUNDING
 
 
-def every_filter(image):
+def every_filter(image: Tensor) -> Iterator[tuple[str, KernelFilter]]:
     """The filters of one picture: each kernel, normalisation and taper."""
     for (name, kernel), normalize, spatial in product(KERNELS.items(), NORMALIZE, [None, 2.5]):
         filter = KernelFilter(image, kernel, patch_size=3, normalize=normalize, spatial=spatial)
@@ -125,7 +128,7 @@ def test_scikit_images_fast_non_local_means_at_the_middle_pixel(size, offsets):
     distance is Σ (p − q)² / (s² h²): ours for 1×1 patches of the picture with those entries as channels and
     the bandwidth h s/(s − 1). Its window of ±d pixels runs into the mirrored margin, except for the middle
     pixel of a picture of (2d + 1)² pixels, whose window is the picture: that pixel is compared.
-    Pictures of zeros and ones have whole numbers m for Σ (p − q)²; with s² h² = 1/ln 2 the weights are 2^(−m),
+    Pictures of zeros and ones have whole numbers m for Σ (p − q)²; s² h² = 1/ln 2 makes the weights 2^(−m),
     for which the error of scikit-image's exponential is the same factor for all and falls out. Left is its
     truncation to 2^(−20). It drops distances beyond 5, m ≥ 8: pictures that have any are left out.
     """
@@ -260,7 +263,7 @@ def test_a_shifted_picture_has_a_shifted_filter(kernel, shift):
     """With circular padding no pixel is special: W(T x) T = T W(x)."""
     image = picture(3, 9, 8)
     moved = image.roll(shift, dims=(1, 2))
-    settings = {"patch_size": 5, "normalize": "rows", "padding": "circular"}
+    settings: dict[str, Any] = {"patch_size": 5, "normalize": "rows", "padding": "circular"}
     expected = KernelFilter(image, kernel, **settings).apply(image).roll(shift, dims=(1, 2))
     assert torch.allclose(
         KernelFilter(moved, kernel, **settings).apply(moved), expected, rtol=0, atol=rounding(kernel)
@@ -271,7 +274,7 @@ def test_a_shifted_picture_has_a_shifted_filter(kernel, shift):
 @pytest.mark.parametrize("spatial", [None, 2.0])
 def test_a_mirrored_or_turned_picture_has_a_filter_like_it(turn, spatial):
     image = picture(3, 9, 6)
-    settings = {"patch_size": 3, "normalize": "rows", "spatial": spatial}
+    settings: dict[str, Any] = {"patch_size": 3, "normalize": "rows", "spatial": spatial}
     expected = turn(KernelFilter(image, gaussian_kernel(0.2), **settings).apply(image))
     turned = turn(image).contiguous()
     measured = KernelFilter(turned, gaussian_kernel(0.2), **settings).apply(turned)
@@ -331,7 +334,7 @@ def test_the_matrix_is_made_of_the_kernel_the_taper_and_the_normalisation():
     squared = ((positions[:, None] - positions[None]) ** 2).sum(-1)
     for kernel in KERNELS.values():
         entries = kernel(patches, patches).numpy() * np.exp(-squared / 1.7**2)
-        expected = {
+        expected: dict[Any, Any] = {
             "rows": entries / entries.sum(1, keepdims=True),
             "spectral": entries / np.linalg.eigvalsh(entries)[-1],
             0.25: 0.25 * entries,
@@ -452,7 +455,7 @@ def test_the_same_filter_on_every_device(device):
 
 
 def rows_filter(image=None, **changes):
-    settings = {"patch_size": 3, "normalize": "rows"} | changes
+    settings: dict[str, Any] = {"patch_size": 3, "normalize": "rows"} | changes
     return KernelFilter(picture(1, 7, 6) if image is None else image, gaussian_kernel(0.3), **settings)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -129,7 +131,7 @@ def test_one_bit(tmp_path):
 
 
 # What must be done to the stored rows to see the picture upright, by the EXIF standard's tag 274.
-UPRIGHT = {
+UPRIGHT: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -331,7 +333,7 @@ def test_noise_is_linear_in_its_level(case):
 
 
 def test_noise_is_white():
-    """Neighbours, channels and the picture are uncorrelated: n^-1/2 is the standard error of a correlation."""
+    """Neighbours, channels and picture are uncorrelated: a correlation has the standard error n^(−1/2)."""
     image = picture(3, 64, 65)
     noise = add_noise(image, 0.2, generator=generator(1)) - image
     pairs = {
@@ -429,11 +431,11 @@ def test_what_is_no_picture_is_refused_by_name():
 def test_shapes_in_signatures_are_executed():
     """The project's settings for pytest turn jaxtyping and beartype on: these never reach the function."""
     image = picture(1, 4, 4)
-    with pytest.raises(jaxtyping.TypeCheckError, match="checking the parameters of dipfilters.images.psnr"):
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"the parameters of dipfilters\.images\.psnr"):
         psnr(image[0], image[0])
     with pytest.raises(jaxtyping.TypeCheckError, match="H=4"):
         psnr(image, image[:, :3])
-    with pytest.raises(jaxtyping.TypeCheckError, match="dipfilters.images.add_noise"):
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"dipfilters\.images\.add_noise"):
         add_noise(image.long(), 0.1, generator=generator(0))
 
 

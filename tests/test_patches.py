@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_patch_of_one_pixel_is_that_pixel():
 
 def test_a_corner_written_out_by_hand():
     image = torch.arange(9.0).reshape(1, 3, 3)
-    corner = {
+    corner: dict[Any, list[int]] = {
         "reflect": [4, 3, 4, 1, 0, 1, 4, 3, 4],
         "circular": [8, 6, 7, 2, 0, 1, 5, 3, 4],
         "zero": [0, 0, 0, 0, 0, 1, 0, 3, 4],

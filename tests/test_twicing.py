@@ -1,0 +1,594 @@
+"""Twicing, its closed form, its errors, and its stops, against dense matrices, draws and differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipfilters import (
+    DivergenceError,
+    KernelFilter,
+    PictureError,
+    SpectralTwicing,
+    add_noise,
+    arc_cosine_kernel,
+    discrepancy_stop,
+    gaussian_kernel,
+    measured_bias_variance,
+    monte_carlo_divergence,
+    one_layer_tangent_kernel,
+    step_grid,
+    sure,
+    twicing,
+)
+from tests.oracles import (
+    draw_bias_and_variance,
+    jacobian_by_differences,
+    residual_matrix,
+    twicing_by_recursion,
+)
+from tests.samples import DEVICES, flat_and_textured, generator, picture, refused, repeatable, within
+
+SIGMA = 25 / 255
+
+
+def make(image, normalize, kernel=None, **changes):
+    settings = {"patch_size": 3, "normalize": normalize} | changes
+    return KernelFilter(image, kernel or gaussian_kernel(0.3), **settings)
+
+
+def columns(image):
+    """The (N, C) pixel matrix of a picture, as numpy has it."""
+    return image.reshape(len(image), -1).T.numpy()
+
+
+class Diagonal:
+    """A filter that multiplies each pixel by its own number: its eigenvalues are those numbers."""
+
+    def __init__(self, eigenvalues):
+        self.eigenvalues = eigenvalues
+
+    def apply(self, picture):
+        return picture * self.eigenvalues
+
+
+# --------------------------------------------------------------------------- the iteration, and its form
+
+CASES = {
+    "grey": (picture(1, 13, 9), gaussian_kernel(0.3)),
+    "colour": (picture(3, 7, 11), gaussian_kernel(0.2)),
+    "flat and textured": (flat_and_textured(1, 12, 11), gaussian_kernel(0.1)),
+    "arc-cosine": (picture(1, 11, 13), arc_cosine_kernel()),
+    "tangent": (picture(1, 11, 13), one_layer_tangent_kernel()),
+}
+
+
+@pytest.mark.parametrize("spatial", [None, 2.0])
+@pytest.mark.parametrize("normalize", ["rows", "spectral", 0.004])
+@pytest.mark.parametrize("case", CASES)
+def test_iterated_spectral_and_dense_twicing_agree(case, normalize, spatial):
+    """Absolutely to 1e-10, for pictures in [0, 1].
+
+    A step of the iteration rounds N ≤ 143 products, 3e-14, and none of the steps enlarges what came before,
+    since the residual operator has eigenvalues in [0, 1]: a hundred steps stay below 4e-12. For normalised
+    rows the condition of D^(1/2), below 5 in these pictures, multiplies that.
+    """
+    image, kernel = CASES[case]
+    filter = make(image, normalize, kernel, spatial=spatial)
+    noisy = add_noise(image, 0.1, generator=generator(1))
+    stops = [0, 1, 2, 7, 40, 100]
+    iterated = twicing(filter, noisy, steps=stops)
+    spectral = SpectralTwicing(filter).estimate(noisy, stops)
+    assert iterated.shape == spectral.shape == (6, *image.shape)
+    matrix = filter.dense().numpy()
+    for k, first, second in zip(stops, iterated, spectral, strict=True):
+        expected = twicing_by_recursion(matrix, columns(noisy), k)
+        assert np.abs(columns(first) - expected).max() < 1e-10, k
+        assert np.abs(columns(second) - expected).max() < 1e-10, k
+
+
+def test_an_odd_picture_of_many_pixels():
+    image = picture(1, 37, 31)
+    for normalize in ("rows", "spectral"):
+        filter = make(image, normalize, patch_size=5)
+        iterated = twicing(filter, image, steps=12)
+        assert float((iterated - SpectralTwicing(filter).estimate(image, 12)).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_no_step_gives_nothing_and_one_step_the_filter(normalize):
+    image = picture(3, 8, 7)
+    filter = make(image, normalize)
+    form = SpectralTwicing(filter)
+    for estimate in (twicing(filter, image, steps=0), form.estimate(image, 0)):
+        assert estimate.shape == image.shape
+        assert torch.equal(estimate, torch.zeros_like(image))
+    for estimate in (twicing(filter, image, steps=1), form.estimate(image, 1)):
+        assert torch.allclose(estimate, filter.apply(image), rtol=0, atol=1e-12)
+
+
+def test_a_number_gives_a_picture_and_a_list_a_stack():
+    image = picture(1, 6, 7)
+    filter = make(image, "rows")
+    form = SpectralTwicing(filter)
+    for run in (lambda steps: twicing(filter, image, steps=steps), lambda steps: form.estimate(image, steps)):
+        assert run(3).shape == (1, 6, 7)
+        assert run([3]).shape == (1, 1, 6, 7)
+        assert run(range(1, 4)).shape == (3, 1, 6, 7)
+        assert torch.allclose(run([1, 3])[1], run(3), rtol=0, atol=1e-13)
+        assert torch.allclose(run((0, 3))[1], run(3), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_the_dtype_is_kept_and_the_input_untouched(normalize):
+    """float32 pictures: fifty roundings of values near 1 are 50·2^-24 = 3e-6."""
+    image = picture(1, 9, 8, dtype=torch.float32)
+    before = image.clone()
+    filter = make(image, normalize)
+    form = SpectralTwicing(filter)
+    iterated, spectral = twicing(filter, image, steps=50), form.estimate(image, 50)
+    assert iterated.dtype == spectral.dtype == torch.float32
+    assert float((iterated - spectral).abs().max()) < 3e-6
+    form.bias_squared(image, 3)
+    assert torch.equal(image, before)
+
+
+def test_many_steps_bring_the_noisy_picture_back():
+    """(1 − λ)^k → 0 for every λ > 0: with h small all eigenvalues are near 1."""
+    image = picture(1, 7, 6)
+    estimate = SpectralTwicing(make(image, "rows", gaussian_kernel(0.05))).estimate(image, 200)
+    assert torch.allclose(estimate, image, rtol=0, atol=1e-10)
+
+
+@repeatable
+@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["rows", "spectral"]))
+def test_steps_compose(first, second, normalize):
+    """R_{j+k} = R_j R_k: what k steps leave of what j steps left."""
+    image = picture(1, 5, 6)
+    form = SpectralTwicing(make(image, normalize))
+    left = image - form.estimate(image, first)
+    left = left - form.estimate(left, second)
+    assert torch.allclose(image - form.estimate(image, first + second), left, rtol=0, atol=1e-11)
+
+
+# ------------------------------------------------------------------------------- the closed form's parts
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+@pytest.mark.parametrize(
+    "kernel", [gaussian_kernel(0.3), arc_cosine_kernel()], ids=["gaussian", "arc-cosine"]
+)
+def test_errors_and_freedom_are_those_of_the_explicit_matrix(normalize, kernel):
+    """R = (I − W)^k multiplied out: ‖R x‖²/n, σ²‖I − R‖_F²/N and tr(I − R), to a relative 1e-10."""
+    image = picture(3, 9, 7)
+    filter = make(image, normalize, kernel)
+    form = SpectralTwicing(filter)
+    matrix, identity = filter.dense().numpy(), np.eye(63)
+    stops = [0, 1, 3, 20, 60]
+    bias, variance = form.bias_squared(image, stops), form.variance(SIGMA, stops)
+    freedom = form.degrees_of_freedom(stops)
+    for i, k in enumerate(stops):
+        residual = residual_matrix(matrix, k)
+        expected = np.mean((residual @ columns(image)) ** 2)
+        assert bias[i].item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+        expected = SIGMA**2 * np.sum((identity - residual) ** 2) / 63
+        assert variance[i].item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+        assert freedom[i].item() == pytest.approx(np.trace(identity - residual), rel=1e-10, abs=1e-12)
+        # One number of steps gives one number, the same.
+        assert form.bias_squared(image, k).shape == ()
+        assert form.bias_squared(image, k).item() == pytest.approx(bias[i].item(), rel=1e-12)
+        assert form.variance(SIGMA, k).item() == pytest.approx(variance[i].item(), rel=1e-12)
+        assert form.degrees_of_freedom(k).item() == pytest.approx(freedom[i].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
+    """W v = λ v for the leading right eigenvectors, of unit length, largest eigenvalue first."""
+    image = picture(1, 9, 7)
+    filter = make(image, normalize)
+    form = SpectralTwicing(filter)
+    matrix = filter.dense()
+    expected = np.sort(np.linalg.eigvals(matrix.numpy()).real)[::-1]
+    assert np.abs(form.eigenvalues.numpy() - expected).max() < 1e-10
+    assert form.eigenvalues[0].item() == pytest.approx(1.0, abs=1e-9)
+    assert float(form.eigenvalues[-1]) >= -1e-10
+    pictures = form.eigenpictures(5)
+    assert pictures.shape == (5, 9, 7)
+    for value, vector in zip(form.eigenvalues, pictures.reshape(5, -1), strict=False):
+        assert float((matrix @ vector - value * vector).abs().max()) < 1e-12
+        assert float(vector.norm()) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_the_leading_eigenpicture_of_normalised_rows_is_constant():
+    """W 1 = 1."""
+    leading = SpectralTwicing(make(picture(1, 9, 7), "rows")).eigenpictures(1)
+    assert torch.allclose(leading.abs(), torch.full((1, 9, 7), 63**-0.5, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_rows_of_the_iterated_filter(normalize):
+    """The rows of I − (I − W)^k."""
+    image = picture(1, 6, 5)
+    filter = make(image, normalize)
+    form = SpectralTwicing(filter)
+    whole = np.eye(30) - residual_matrix(filter.dense().numpy(), 9)
+    for r, c in [(0, 0), (5, 4), (2, 3)]:
+        assert np.abs(form.row((r, c), 9).numpy().ravel() - whole[r * 5 + c]).max() < 1e-11
+    assert torch.allclose(form.row((1, 2), 1), filter.row((1, 2)), rtol=0, atol=1e-12)
+
+
+def test_gains_written_out():
+    form = SpectralTwicing(make(picture(1, 6, 5), "rows"))
+    share = form.eigenvalues.numpy()
+    expected = np.stack([np.zeros(30), share, 1 - (1 - share) ** 2, 1 - (1 - share) ** 3])
+    assert np.abs(form.gains([0, 1, 2, 3]).numpy() - expected).max() < 1e-14
+    assert form.gains(2).shape == (30,)
+
+
+# ----------------------------------------------------------------------------------- measured by drawing
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_measured_bias_and_variance_lie_within_three_standard_errors(normalize, channels):
+    """For a fixed W and M draws of the noise.
+
+    An estimate is A (x + σ n), A = I − R, so that the mean of M of them misses x by −R x + A m,
+    m ~ N(0, σ²/M), and each differs from the mean by Gaussian noise independent of it. With C channels and
+    n = C N values, the variance of a Gaussian quadratic form being 2‖·‖_F²:
+
+        Var(V) = 2 C σ⁴ ‖AᵀA‖_F² / (n² (M − 1))                         V: the measured variance
+        Var(B) = ( 4 σ²/M ‖Aᵀ R x‖² + 2 C σ⁴/M² ‖AᵀA‖_F² ) / n² + Var(V)/M²    B: bias² less V/M
+    """
+    draws = 1000
+    clean = 0.5 * flat_and_textured(channels, 9, 8) + 0.3 * picture(channels, 9, 8)
+    filter = make(clean, normalize)
+    form = SpectralTwicing(filter)
+    matrix, n = filter.dense().numpy(), clean.numel()
+    chance = generator(7)
+    noisy = torch.stack([add_noise(clean, SIGMA, generator=chance) for _ in range(draws)])
+    for k in (1, 4, 25):
+        # The channels of all draws are channels of one picture: the filter takes each by itself.
+        estimates = twicing(filter, noisy.reshape(-1, 9, 8), steps=k).reshape(noisy.shape)
+        bias, variance = (value.item() for value in measured_bias_variance(estimates, clean))
+
+        residual = residual_matrix(matrix, k)
+        a = np.eye(len(matrix)) - residual
+        spread = 2 * channels * SIGMA**4 * np.sum((a.T @ a) ** 2) / n**2
+        slope = 4 * SIGMA**2 * np.sum((a.T @ residual @ columns(clean)) ** 2) / n**2
+        error_of_variance = math.sqrt(spread / (draws - 1))
+        error_of_bias = math.sqrt(slope / draws + spread / draws**2 + spread / (draws - 1) / draws**2)
+
+        assert within(variance, form.variance(SIGMA, k).item(), error_of_variance), k
+        assert within(bias, form.bias_squared(clean, k).item(), error_of_bias), k
+        # The standard errors are small enough to tell: below 6 % of what is measured.
+        assert error_of_variance < 0.06 * variance
+        assert error_of_bias < 0.06 * bias
+
+
+def test_bias_and_variance_are_measured_as_the_oracle_does():
+    """The same two sums in numpy, for one estimate a draw and for several."""
+    clean = picture(3, 5, 4)
+    estimates = torch.stack([picture(6, 5, 4, seed=seed).reshape(2, 3, 5, 4) for seed in range(7)])
+    bias, variance = measured_bias_variance(estimates, clean)
+    assert bias.shape == variance.shape == (2,)
+    for i in range(2):
+        expected = draw_bias_and_variance(estimates[:, i].numpy(), clean.numpy())
+        assert (bias[i].item(), variance[i].item()) == pytest.approx(expected, rel=1e-12)
+        alone = tuple(value.item() for value in measured_bias_variance(estimates[:, i], clean))
+        assert alone == pytest.approx(expected, rel=1e-12)
+
+
+def test_estimates_that_are_all_the_same_have_no_variance():
+    clean = picture(1, 5, 4)
+    bias, variance = measured_bias_variance((clean + 0.1).expand(3, 1, 5, 4), clean)
+    assert variance.item() == pytest.approx(0.0, abs=1e-30)
+    assert bias.item() == pytest.approx(0.01, rel=1e-12)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_sure_with_a_fixed_filter_is_unbiased(normalize):
+    """The mean over 1000 draws of SURE less the true error is 0, within three of its own standard errors."""
+    clean = picture(3, 8, 7)
+    filter = make(clean, normalize)
+    form = SpectralTwicing(filter)
+    stops = [1, 3, 10, 40]
+    freedom = 3 * form.degrees_of_freedom(stops)
+    chance, draws = generator(8), []
+    for _ in range(1000):
+        noisy = add_noise(clean, SIGMA, generator=chance)
+        estimates = form.estimate(noisy, stops)
+        truth = (estimates - clean).square().mean(dim=(1, 2, 3))
+        draws.append(sure(estimates, noisy, SIGMA, freedom) - truth)
+    surplus = torch.stack(draws)
+    for k, mean, spread in zip(stops, surplus.mean(0), surplus.std(0), strict=True):
+        error = float(spread) / math.sqrt(1000)
+        assert within(float(mean), 0.0, error), k
+        # The divergence term is many standard errors large: without it the test would fail.
+        assert 2 * SIGMA**2 * float(freedom[stops.index(k)]) / clean.numel() > 6 * error
+
+
+def test_sure_written_out():
+    noisy, estimate = picture(3, 4, 5), picture(3, 4, 5, seed=1)
+    residual = float(((noisy - estimate) ** 2).sum())
+    expected = residual / 60 - 0.01 + 2 * 0.01 * 7.5 / 60
+    value = sure(estimate, noisy, 0.1, torch.tensor(7.5, dtype=torch.float64))
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+    stack = torch.stack([estimate, noisy])
+    both = sure(stack, noisy, 0.1, torch.tensor([7.5, 60.0], dtype=torch.float64))
+    assert both.tolist() == [pytest.approx(expected, rel=1e-12), pytest.approx(0.01, rel=1e-12)]
+
+
+# -------------------------------------------------------------------------------------------- divergence
+
+
+def standard_error(jacobian, probes):
+    """bᵀ J b has variance 2‖S‖_F² for b ~ N(0, I) and S = (J + Jᵀ)/2."""
+    return math.sqrt(2 * np.sum(((jacobian + jacobian.T) / 2) ** 2) / probes)
+
+
+def test_the_divergence_of_a_linear_map_is_its_trace():
+    """Differences of a linear map are exact, so that only the chance of b is left: three standard errors."""
+    image = picture(1, 6, 5)
+    filter = make(image, "rows")
+    form = SpectralTwicing(filter)
+    stops, probes = [1, 5, 30], 400
+    measured = monte_carlo_divergence(
+        lambda y: form.estimate(y, stops), image, generator=generator(3), probes=probes
+    )
+    assert measured.shape == (3,)
+    for k, value in zip(stops, measured, strict=True):
+        map_ = np.eye(30) - residual_matrix(filter.dense().numpy(), k)
+        assert within(value.item(), np.trace(map_), standard_error(map_, probes)), k
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3, 0.5])
+def test_the_divergence_of_a_multiple_of_the_picture_is_exact(epsilon):
+    """bᵀ(a b): a‖b‖² for the b of the same seed, whatever ε."""
+    image = picture(3, 5, 4, dtype=torch.float32)
+    probe = torch.randn(image.shape, generator=generator(5), dtype=torch.float64)
+    measured = monte_carlo_divergence(lambda y: 0.7 * y, image, generator=generator(5), epsilon=epsilon)
+    assert measured.shape == ()
+    assert measured.dtype == torch.float64
+    assert measured.item() == pytest.approx(0.7 * float(probe.square().sum()), rel=1e-9)
+
+
+def test_the_divergence_of_the_whole_map_matches_differences_coordinate_by_coordinate():
+    """A filter built from the picture that it filters. Both differences err by ε² times a third derivative,
+    far below three standard errors; the sum of the fixed matrix's diagonal is far from both.
+    """
+    image = add_noise(flat_and_textured(1, 6, 5), SIGMA, generator=generator(2))
+    probes = 300
+
+    def denoise(noisy):
+        return twicing(make(noisy, "rows", gaussian_kernel(0.15)), noisy, steps=3)
+
+    jacobian = jacobian_by_differences(lambda y: denoise(torch.from_numpy(y)).numpy(), image.numpy(), 1e-5)
+    measured = monte_carlo_divergence(denoise, image, generator=generator(6), probes=probes, epsilon=1e-4)
+    error = standard_error(jacobian, probes)
+    assert within(measured.item(), np.trace(jacobian), error)
+    fixed = SpectralTwicing(make(image, "rows", gaussian_kernel(0.15))).degrees_of_freedom(3).item()
+    assert abs(np.trace(jacobian) - fixed) > 6 * error
+
+
+def test_the_denoiser_is_given_float64_and_the_picture_is_untouched():
+    image = picture(1, 4, 4, dtype=torch.float32)
+    before, seen = image.clone(), []
+
+    def denoise(noisy):
+        seen.append(noisy.dtype)
+        return noisy
+
+    monte_carlo_divergence(denoise, image, generator=generator(0), probes=2)
+    assert seen == 4 * [torch.float64]
+    assert torch.equal(image, before)
+
+
+# ------------------------------------------------------------------------------------------------- stops
+
+
+@pytest.mark.parametrize("eigenvalue", [-0.1, 2.5])
+def test_a_filter_with_an_eigenvalue_outside_0_to_2_is_refused(eigenvalue):
+    """Its residual grows by 1.1 or 1.5 a step, a thousandfold within 73 or 18 steps."""
+    noisy = torch.ones(1, 4, 4, dtype=torch.float64)
+    message = (
+        r"twicing diverged by step \d+: an eigenvalue of the filter lies outside \[0, 2\]; use a smaller"
+    )
+    with refused(DivergenceError, message):
+        twicing(Diagonal(eigenvalue), noisy, steps=100)
+
+
+def test_a_kernel_matrix_that_is_not_scaled_diverges():
+    """λ_max(K) is about N: far above 2."""
+    image = picture(1, 8, 8)
+    with refused(DivergenceError, "use a smaller factor than the present one"):
+        twicing(make(image, 1.0), image, steps=50)
+
+
+def test_a_filter_that_gives_nan_is_refused():
+    with refused(DivergenceError, "diverged by step 2"):
+        twicing(Diagonal(math.nan), torch.ones(1, 4, 4), steps=3)
+
+
+@pytest.mark.parametrize("eigenvalue", [0.0, 0.01, 1.0, 1.99, 2.0])
+def test_a_filter_with_its_eigenvalues_in_0_to_2_converges(eigenvalue):
+    noisy = torch.ones(1, 2, 2, dtype=torch.float64)
+    estimate = twicing(Diagonal(eigenvalue), noisy, steps=500)
+    assert torch.allclose(estimate, (1 - (1 - eigenvalue) ** 500) * noisy, rtol=0, atol=1e-12)
+
+
+def test_the_discrepancy_stops_at_the_noise_level():
+    """Residuals of 0.3, 0.2, 0.1, 0.05 of the same sign: the first not above σ."""
+    noisy = picture(1, 5, 4)
+    estimates = torch.stack([noisy - gap for gap in (0.3, 0.2, 0.1, 0.05)])
+    for sigma, index in [(0.3001, 0), (0.2999, 1), (0.15, 2), (0.0999, 3), (0.9, 0)]:
+        assert discrepancy_stop(estimates, noisy, sigma) == index
+    assert isinstance(discrepancy_stop(estimates, noisy, 0.15), int)
+    message = r"the residual, 0.0500 at least, never falls to sigma = 0.0400; take more steps"
+    with refused(ValueError, message):
+        discrepancy_stop(estimates, noisy, 0.04)
+
+
+def test_the_discrepancy_of_twicing_matches_its_residuals():
+    clean = flat_and_textured(1, 9, 8)
+    noisy = add_noise(clean, SIGMA, generator=generator(2))
+    estimates = twicing(make(clean, "rows", gaussian_kernel(0.15)), noisy, steps=range(60))
+    residuals = [float((noisy - z).square().mean().sqrt()) for z in estimates]
+    stop = discrepancy_stop(estimates, noisy, SIGMA)
+    assert 0 < stop < 59
+    assert residuals[stop] <= SIGMA < residuals[stop - 1]
+
+
+@pytest.mark.parametrize(("last", "count"), [(1, 60), (2, 60), (37, 60), (5000, 60), (5000, 7)])
+def test_the_grid_of_steps(last, count):
+    """Increasing whole numbers from 1 to the last, in about equal ratios."""
+    grid = step_grid(last, count)
+    assert grid[0] == 1
+    assert grid[-1] == last
+    assert all(isinstance(k, int) and a < k for a, k in zip([0, *grid], grid, strict=False))
+    assert len(grid) <= count
+    ratio = last ** (1 / (count - 1))
+    # Rounding moves each of two neighbours by a half.
+    assert all((b - 0.5) / (a + 0.5) <= ratio * (1 + 1e-9) for a, b in pairwise(grid))
+
+
+def test_a_grid_without_steps_is_refused():
+    with refused(ValueError, "the last step must be at least 1, got 0"):
+        step_grid(0)
+
+
+# ----------------------------------------------------------------------------------------------- devices
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_the_same_on_every_device(device, normalize):
+    image = picture(3, 7, 6)
+    noisy = add_noise(image, SIGMA, generator=generator(0))
+    reference = SpectralTwicing(make(image, normalize))
+    there = noisy.to(device)
+    filter = make(image.to(device), normalize)
+    form = SpectralTwicing(filter)
+    iterated = twicing(filter, there, steps=[1, 9])
+    assert iterated.device.type == device
+    for estimates in (iterated, form.estimate(there, [1, 9])):
+        assert torch.allclose(estimates.cpu(), reference.estimate(noisy, [1, 9]), rtol=0, atol=1e-9)
+    bias, variance = form.bias_squared(image.to(device), 9), form.variance(SIGMA, 9)
+    assert bias.item() == pytest.approx(reference.bias_squared(image, 9).item(), rel=1e-8)
+    assert variance.item() == pytest.approx(reference.variance(SIGMA, 9).item(), rel=1e-8)
+    risk = sure(iterated, there, SIGMA, 3 * form.degrees_of_freedom([1, 9]))
+    assert risk.device.type == device
+    divergence = monte_carlo_divergence(lambda y: form.estimate(y, 9), there, generator=generator(1))
+    expected = monte_carlo_divergence(lambda y: reference.estimate(y, 9), noisy, generator=generator(1))
+    assert divergence.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert discrepancy_stop(torch.stack([0 * there, there]), there, SIGMA) == 1
+
+
+# ------------------------------------------------------------------------------------------------- doors
+
+
+@pytest.mark.parametrize("steps", [-1, [], [-1, 2], [2, 1], [1, 1], [0, 3, 3]])
+def test_steps_that_do_not_increase_are_refused(steps):
+    image = picture(1, 5, 4)
+    filter = make(image, "rows")
+    form = SpectralTwicing(filter)
+    calls = [
+        lambda: twicing(filter, image, steps=steps),
+        lambda: form.gains(steps),
+        lambda: form.estimate(image, steps),
+        lambda: form.bias_squared(image, steps),
+        lambda: form.variance(0.1, steps),
+        lambda: form.degrees_of_freedom(steps),
+    ]
+    for call in calls:
+        with refused(ValueError, "steps must be a number ≥ 0 or an increasing list of such, got"):
+            call()
+
+
+def test_what_is_no_picture_is_refused_by_name():
+    image = picture(1, 5, 4)
+    filter = make(image, "rows")
+    form = SpectralTwicing(filter)
+    none = torch.tensor(1.0)
+    calls: dict[str, list[Callable[[torch.Tensor], object]]] = {
+        "noisy": [
+            lambda x: twicing(filter, x, steps=1),
+            lambda x: form.estimate(x, 1),
+            lambda x: sure(image, x, 0.1, none),
+            lambda x: monte_carlo_divergence(lambda y: y, x, generator=generator(0)),
+            lambda x: discrepancy_stop(image[None], x, 0.1),
+        ],
+        "clean": [lambda x: form.bias_squared(x, 1)],
+    }
+    for name, doors in calls.items():
+        for door in doors:
+            with refused(PictureError, rf"{name} must have shape \(C, H, W\), got \(5, 4\)"):
+                door(image[0])
+            with refused(PictureError, f"{name} holds 20 values that are NaN or infinite"):
+                door(image * math.nan)
+            with refused(PictureError, f"{name} must hold floats in .0, 1., got torch.int64"):
+                door(image.long())
+
+
+def test_pictures_of_another_size_are_refused():
+    image, other = picture(1, 5, 4), picture(1, 4, 5)
+    filter = make(image, "rows")
+    form = SpectralTwicing(filter)
+    with refused(PictureError, r"picture must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+        twicing(filter, other, steps=1)
+    with refused(PictureError, r"noisy must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+        form.estimate(other, 1)
+    with refused(PictureError, r"clean must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+        form.bias_squared(other, 1)
+    message = r"estimates must have the shape of noisy, \(3, 5, 4\), or be a stack of such, got \(1, 5, 4\)"
+    with refused(PictureError, message):
+        sure(image, image.expand(3, 5, 4), 0.1, torch.tensor(1.0))
+    with refused(PictureError, message.replace(r"got \(1,", r"got \(2, 1,")):
+        discrepancy_stop(torch.stack([image, image]), image.expand(3, 5, 4), 0.1)
+    with refused(PictureError, r"estimates must have the shape of clean, \(3, 5, 4\).*got \(2, 1, 5, 4\)"):
+        measured_bias_variance(torch.stack([image, image]), image.expand(3, 5, 4))
+
+
+def test_a_single_draw_is_refused():
+    image = picture(1, 5, 4)
+    with refused(ValueError, "a variance needs at least two draws of the noise, got 1"):
+        measured_bias_variance(image[None], image)
+
+
+@pytest.mark.parametrize("sigma", [25.0, -0.1, math.nan])
+def test_a_noise_level_outside_the_unit_interval_is_refused(sigma):
+    image = picture(1, 5, 4)
+    form = SpectralTwicing(make(image, "rows"))
+    calls = [
+        lambda: form.variance(sigma, 1),
+        lambda: sure(image, image, sigma, torch.tensor(1.0)),
+        lambda: discrepancy_stop(image[None], image, sigma),
+    ]
+    for call in calls:
+        with refused(ValueError, rf"sigma must lie in \[0, 1\].* got {sigma}; for 25 write 25/255"):
+            call()
+
+
+def test_probes_and_steps_of_nothing_are_refused():
+    image = picture(1, 5, 4)
+    for probes in (0, -2):
+        with refused(ValueError, f"probes must be at least 1, got {probes}"):
+            monte_carlo_divergence(lambda y: y, image, generator=generator(0), probes=probes)
+    for epsilon in (0.0, -1e-3, math.nan):
+        with refused(ValueError, f"epsilon must be positive and small beside the noise.* got {epsilon}"):
+            monte_carlo_divergence(lambda y: y, image, generator=generator(0), epsilon=epsilon)
+
+
+@pytest.mark.parametrize("pixel", [(5, 0), (0, 4), (-1, 0), (0, -1)])
+def test_a_pixel_outside_is_refused(pixel):
+    form = SpectralTwicing(make(picture(1, 5, 4), "rows"))
+    with refused(IndexError, rf"pixel \({pixel[0]}, {pixel[1]}\) lies outside the picture of 5×4 pixels"):
+        form.row(pixel, 3)
