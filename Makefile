@@ -1,0 +1,126 @@
+# The ways in. `make help` prints the targets with the comments behind `##`.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+PYTHON ?= python3
+PORT ?= 8000
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+CHECKED := src tools tests notebooks
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=python3.12        another Python (3.11 to 3.13), at the first make"
+	@echo "  TORCH_INDEX=<address>    take torch from that index, for instance a build without CUDA"
+	@echo "  CHAPTER=02               one chapter; it runs even if it is up to date"
+	@echo "  PROFILE=quick IMAGE=my.png SIZE=96 SEED=1 DEVICE=cpu"
+	@echo "                           parameters; such runs go to _build/runs/, the book stays as it is"
+
+.PHONY: book
+book: .venv/.installed ## execute what is not up to date, build the pages, say where they are
+	@$(PY) -m tools.execute
+	@$(PY) -m tools.build
+
+.PHONY: test
+test: .venv/.installed browser ## everything that must hold
+	@$(MAKE) checks
+	@echo "tests"
+	@$(PY) -m pytest -q
+	@$(MAKE) test-notebooks
+
+.PHONY: test-nobrowser
+test-nobrowser: .venv/.installed ## the same without the tests that need a browser
+	@$(MAKE) checks
+	@echo "tests, without a browser"
+	@$(PY) -m pytest -q -m "not browser"
+	@$(MAKE) test-notebooks
+
+.PHONY: checks
+checks: lint types fresh
+	@$(PY) -m tools.address
+	@$(PY) -m tools.build
+
+.PHONY: lint
+lint: .venv/.installed ## style and format
+	@$(PY) -m ruff check --quiet --output-format concise $(CHECKED)
+	@$(PY) -m ruff format --check --quiet $(CHECKED)
+	@echo "style and format are right"
+
+.PHONY: types
+types: .venv/.installed ## types, in the notebooks too
+	@$(PY) -m mypy --no-error-summary src tools tests
+	@$(PY) -m nbqa mypy --no-error-summary notebooks
+	@echo "types are right"
+
+.PHONY: fresh
+fresh: .venv/.installed ## refuse notebooks whose outputs are not those of their sources, by name
+	@$(PY) -m tools.fresh
+
+.PHONY: test-notebooks
+test-notebooks: .venv/.installed ## every notebook at the quick profile, cell by cell
+	@echo "notebooks at the quick profile"
+	@$(PY) -m tools.quick
+	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. --nbval-lax --nbval-sanitize-with tests/nbval.cfg _build/quick
+
+.PHONY: execute
+execute: .venv/.installed ## run notebooks, as published or with parameters (below)
+	@$(PY) -m tools.execute $${CHAPTER:+"$$CHAPTER"} --from "$$CALLER" \
+	  $${PROFILE:+--set "profile=$$PROFILE"} $${IMAGE:+--set "image=$$IMAGE"} $${SIZE:+--set "size=$$SIZE"} \
+	  $${SEED:+--set "seed=$$SEED"} $${DEVICE:+--set "device=$$DEVICE"}
+# The caller's folder, also under `make -C`: make itself is elsewhere by now.
+execute: export CALLER := $(PWD)
+
+.PHONY: address
+address: .venv/.installed ## bring install cells and links into step with _config.yml
+	@$(PY) -m tools.address --write
+
+.PHONY: browser
+browser: .venv/.installed ## find the browser for the tests
+	@$(PY) -m tools.browser
+
+.PHONY: serve
+serve: ## serve the built book on this machine
+	@test -f _build/html/index.html || { echo "no book yet: make book" >&2; exit 1; }
+	@echo "http://127.0.0.1:$(PORT)/ (end with Ctrl-C)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+.PHONY: lab
+lab: .venv/.installed ## open the notebooks in JupyterLab
+	@$(PY) -m jupyterlab --notebook-dir=.
+
+.PHONY: lock
+lock: .venv/.installed ## resolve requirements.lock again, keeping the versions that still fit
+	@$(PYTHON) -m venv _build/uv && _build/uv/bin/python -m pip --quiet install uv
+	@_build/uv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
+	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --output-file _build/requirements.lock pyproject.toml
+# A torch with CUDA brings its libraries itself, and the one without needs none.
+	@grep -Ev '^(nvidia-|cuda-|triton)' _build/requirements.lock > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+.PHONY: clean
+clean: ## remove everything generated, the environment apart
+	@rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The environment. What is half made is made again; the stamp comes last.
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(shell cat .venv/.torch-index 2>/dev/null))
+.PHONY: .venv/.installed
+endif
+endif
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "$(PYTHON) is missing, or not Python 3.11 to 3.13; name one that is: PYTHON=python3.12 make book" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make environments: apt install python3-venv, then again" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "making .venv"; $(PYTHON) -m venv --clear .venv; }
+	@echo "installing the libraries of requirements.lock into .venv; the first time takes minutes"
+	@if [ -n "$$TORCH_INDEX" ]; then \
+	  $(PIP) install --force-reinstall --no-deps --index-url "$$TORCH_INDEX" "$$(grep '^torch==' requirements.lock)" && \
+	  echo "$$TORCH_INDEX" > .venv/.torch-index; fi
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch .venv/.installed

@@ -1,0 +1,231 @@
+"""Running notebooks: in place, beside, and what must not happen when a run goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import papermill
+import pytest
+
+from tools import execute, fresh, notebooks, record
+from tools.errors import (
+    Busy,
+    CellFailed,
+    EditedMeanwhile,
+    PictureMissing,
+    StderrRefused,
+    UnknownChapter,
+    UnknownParameter,
+    UnknownProfile,
+    WrongParameter,
+)
+
+VALUES = {"profile": "full", "size": None, "seed": 0, "scale": 1.5, "image": "camera", "device": "auto"}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run sets for its kernels is taken back after the test."""
+    for name in ("JUPYTER_PATH", "PYTHONPATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+def set_cell(root: Path, source: str, tag: str | None = None) -> Path:
+    """Let the last cell of the first chapter be `source`."""
+    path = notebooks.chapters(root)[0]
+    notebook = notebooks.read(path)
+    notebook.cells[-1].source = source
+    notebook.cells[-1].metadata = {"tags": [tag]} if tag else {}
+    notebooks.write(notebook, path)
+    return path
+
+
+def test_a_run_in_place_and_its_record(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    execute.main(["--root", str(book)])
+    one, two = map(notebooks.read, notebooks.chapters(book))
+    assert one.cells[-1].outputs[0].data["text/plain"] == "7.0685834705770345"
+    assert two.cells[-2].outputs[0].text == "15.707963267948966\n"
+    run = record.stored(one)
+    assert run is not None
+    assert run["parameters"] == {"profile": "full", "size": None, "seed": 0, "scale": 1.5}
+    assert list(run["sources"]) == ["dipfilters.shapes"]
+    assert run["picture"] is None
+    assert run["seconds"] > 0
+    assert run["versions"].keys() == {"torch", "numpy", "scipy", "scikit-image", "matplotlib"}
+    assert run["hardware"].endswith("cores")
+    assert fresh.stale(book) == {}
+    for path in notebooks.chapters(book):
+        text = path.read_text("utf-8")
+        assert "papermill" not in text
+        assert "iopub" not in text
+        assert str(book) not in text
+
+    before = [path.stat().st_mtime_ns for path in notebooks.chapters(book)]
+    capsys.readouterr()
+    execute.main(["--root", str(book)])
+    assert capsys.readouterr() == ("all notebooks are up to date\n", ""), "no bar where nothing is to do"
+    assert before == [path.stat().st_mtime_ns for path in notebooks.chapters(book)]
+
+
+def test_only_what_is_stale_is_run(book: Path, pretend_run) -> None:
+    pretend_run()
+    first, second = notebooks.chapters(book)
+    before = first.read_bytes()
+    module = book / "src" / "dipfilters" / "sums.py"
+    module.write_text(module.read_text().replace("range(n)", "range(n + 1)"))
+    execute.main(["--root", str(book)])
+    assert first.read_bytes() == before
+    assert notebooks.read(second).cells[-2].outputs[0].text == "43.982297150257104\n"
+
+
+def test_parameters_leave_the_committed_notebook_alone(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = notebooks.chapters(book)[0]
+    before = path.read_bytes()
+    execute.main(["01", "--set", "profile=quick", "--set", "scale=2", "--root", str(book)])
+    assert path.read_bytes() == before
+    result = book / "_build" / "runs" / "01-one-profile=quick-scale=2.ipynb"
+    assert str(result) in capsys.readouterr().out
+    notebook = notebooks.read(result)
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == "12.566370614359172"
+    run = record.stored(notebook)
+    assert run is not None
+    assert run["parameters"] == {"profile": "quick", "size": None, "seed": 0, "scale": 2}
+
+
+def test_a_failing_cell_is_named_and_changes_nothing(book: Path) -> None:
+    path = set_cell(book, "# why\nraise ValueError('sigma must be positive')")
+    before = path.read_bytes()
+    with pytest.raises(
+        CellFailed, match=r"01-one\.ipynb, cell 4 \(`raise Val.*ValueError: sigma must be pos"
+    ):
+        execute.main(["01", "--root", str(book)])
+    assert path.read_bytes() == before
+    set_cell(book, "scale")
+    execute.main(["01", "--root", str(book)])
+
+
+def test_a_kernel_that_dies_is_named(book: Path) -> None:
+    path = set_cell(book, "import os\nos._exit(9)")
+    before = path.read_bytes()
+    with pytest.raises(CellFailed, match=r"01-one\.ipynb: its kernel died"):
+        execute.main(["01", "--root", str(book)])
+    assert path.read_bytes() == before
+
+
+def test_a_warning_is_refused(book: Path) -> None:
+    path = set_cell(book, "import warnings\nwarnings.warn('something is odd')")
+    before = path.read_bytes()
+    with pytest.raises(StderrRefused, match=r"cell 4 \(`import warnings`\) wrote to stderr:\n(.|\n)*is odd"):
+        execute.main(["01", "--root", str(book)])
+    assert path.read_bytes() == before
+
+
+def test_a_progress_bar_is_dropped_and_streams_are_joined(book: Path) -> None:
+    source = "import sys\nfor k in range(3):\n    print(k, flush=True)\n    sys.stderr.write('bar')"
+    path = set_cell(book, source, "progress")
+    execute.main(["01", "--root", str(book)])
+    (output,) = notebooks.read(path).cells[-1].outputs
+    assert (output.name, output.text) == ("stdout", "0\n1\n2\n")
+
+
+def test_a_killed_run_leaves_the_notebook_and_the_next_one_works(book: Path) -> None:
+    path = set_cell(book, "open('started', 'w').close()\nimport time\ntime.sleep(60)")
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "tools.execute", "01", "--root", str(book)]
+    process = subprocess.Popen(command, cwd=notebooks.ROOT, stderr=subprocess.DEVNULL)
+    try:
+        started = path.parent / "started"
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert started.exists()
+        with pytest.raises(Busy, match=f"process {process.pid} is executing notebooks"):
+            execute.main(["01", "--root", str(book)])
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert path.read_bytes() == before
+    set_cell(book, "scale")
+    execute.main(["01", "--root", str(book)])
+    assert "01-one" not in {path.stem for path in fresh.stale(book)}
+
+
+def test_a_notebook_edited_during_its_run_is_kept(book: Path) -> None:
+    source = "from pathlib import Path\np = Path('01-one.ipynb')\np.write_text(p.read_text() + ' ')\n0"
+    path = set_cell(book, source)
+    before = path.read_bytes()
+    with pytest.raises(EditedMeanwhile, match=r"01-one\.ipynb was edited while it ran"):
+        execute.main(["01", "--root", str(book)])
+    assert path.read_bytes() == before + b" "
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("sead=1", UnknownParameter, "a.ipynb has no parameter 'sead'; it has profile, size, seed"),
+        ("profile=fast", UnknownProfile, "profile=fast: no such profile; known are quick, full"),
+        ("seed=one", WrongParameter, "seed=one: seed must be of type int"),
+        ("seed=1.5", WrongParameter, "seed=1.5: seed must be of type int"),
+        ("seed=None", WrongParameter, "seed=None: seed must be of type int"),
+        ("size=big", WrongParameter, "size=big: size must be of type int"),
+        ("scale=wide", WrongParameter, "scale=wide: scale must be of type float"),
+        ("image=my.png", PictureMissing, r"image=my.png: no such file \(looked in .*camera"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(
+    given: str, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        execute.overrides([given], VALUES, "a.ipynb", [tmp_path])
+
+
+def test_right_parameters_get_their_types(tmp_path: Path) -> None:
+    (tmp_path / "my own.png").touch()
+    given = ["profile=quick", "size=96", "seed=3", "scale=2", "image=my own.png", "device=cuda:1"]
+    assert execute.overrides(given, VALUES, "a.ipynb", [tmp_path]) == {
+        "profile": "quick",
+        "size": 96,
+        "seed": 3,
+        "scale": 2,
+        "image": str(tmp_path / "my own.png"),
+        "device": "cuda:1",
+    }
+    assert execute.overrides(["size=None", "image=coffee"], VALUES, "", []) == {
+        "size": None,
+        "image": "coffee",
+    }
+
+
+def test_an_unknown_chapter_is_refused(book: Path) -> None:
+    with pytest.raises(UnknownChapter, match="known are 01-one, 02-two"):
+        execute.main(["09", "--root", str(book)])
+
+
+def test_parameters_are_those_that_papermill_sees(book: Path) -> None:
+    path = notebooks.chapters(book)[0]
+    seen = papermill.inspect_notebook(str(path))
+    assert seen.keys() == notebooks.parameters(notebooks.read(path), path.name).keys()
+
+
+def test_the_command_line_shows_the_message_alone(book: Path) -> None:
+    command = [sys.executable, "-m", "tools.execute", "09", "--root", str(book)]
+    done = subprocess.run(command, cwd=notebooks.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "CHAPTER=09: no such chapter; known are 01-one, 02-two\n"
+
+
+def test_the_quick_copies(book: Path) -> None:
+    from tools import quick
+
+    quick.main(["--root", str(book)])
+    copies = sorted((book / "_build" / "quick").glob("*.ipynb"))
+    assert [copy.name for copy in copies] == ["01-one.ipynb", "02-two.ipynb"]
+    for copy in copies:
+        assert notebooks.parameters(notebooks.read(copy), copy.name)["profile"] == "quick"
+        assert json.loads(copy.read_text("utf-8"))["cells"][3]["id"] == "injected-parameters"
