@@ -72,6 +72,11 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert "https:" not in ours
 
 
+def test_licences_lie_beside_what_others_made() -> None:
+    for folder in ("mathjax-3.2.2", "_static/fonts"):
+        assert any((SITE / folder).glob("LICENSE*")), folder
+
+
 def test_pictures_have_written_alternative_text() -> None:
     wrong = []
     for page in site_html.written_pages():
