@@ -1,0 +1,96 @@
+"""Building strictly from a staged copy, once, and swapping only what is complete."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools import build, status
+from tools.errors import BuildFailed, NotUpToDate
+
+Run = Callable[[], None]
+
+
+def test_a_stale_notebook_stops_the_build(book: Path) -> None:
+    with pytest.raises(NotUpToDate, match=r"01-one\.ipynb: it was never run"):
+        build.main(["--root", str(book)])
+    assert not (book / "_build").exists()
+
+
+def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) -> None:
+    pretend_run()
+    for name in (
+        "book/status.md",
+        "book/.hidden.md",
+        "notebooks/draft.ipynb",
+        "book/page.md",
+        "book/page.md~",
+    ):
+        (book / name).write_text("draft")
+    build.stage(book, book / "_build" / "stage")
+    staged = book / "_build" / "stage"
+    assert {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()} == {
+        "_config.yml",
+        "_toc.yml",
+        "book/page.md",
+        "book/status.md",
+        "notebooks/01-one.ipynb",
+        "notebooks/02-two.ipynb",
+    }
+    assert "draft" not in (staged / "book" / "status.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_build_is_made_once_and_survives_a_failing_one(
+    book: Path, pretend_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_run()
+    index = book / "_build" / "html" / "index.html"
+    build.main(["--root", str(book)])
+    assert capsys.readouterr().out.endswith(f"open {index.as_uri()}\n")
+    status_page = (book / "_build" / "html" / "book" / "status.html").read_text("utf-8")
+    assert "Abacus, 2 cores" in status_page
+
+    made = index.stat().st_mtime_ns
+    build.main(["--root", str(book)])
+    assert capsys.readouterr().out == f"the book is up to date\nopen {index.as_uri()}\n"
+    assert index.stat().st_mtime_ns == made
+
+    toc = book / "_toc.yml"
+    toc.write_text(toc.read_text("utf-8") + "      - file: book/page\n", "utf-8")
+    (book / "book" / "page.md").write_text("# A page\n\n[nowhere](missing.md)\n")
+    with pytest.raises(
+        BuildFailed, match=r"page\.md.*WARNING(.|\n)*the build failed and the pages are as they"
+    ):
+        build.main(["--root", str(book)])
+    assert index.stat().st_mtime_ns == made
+
+    (book / "book" / "page.md").write_text("# A page\n")
+    build.main(["--root", str(book)])
+    assert (book / "_build" / "html" / "book" / "page.html").is_file()
+    assert not (book / "_build" / "html.old").exists()
+
+
+def test_every_kind_of_input_changes_the_digest(book: Path) -> None:
+    seen = {build.inputs_digest(book)}
+    for name in ("_config.yml", "notebooks/02-two.ipynb", "requirements.lock", "src/dipfilters/sums.py"):
+        with (book / name).open("a", encoding="utf-8") as file:
+            file.write("\n")
+        seen.add(build.inputs_digest(book))
+    for name in ("book/new.md", "tools/new.py"):
+        (book / name).write_text("new")
+        seen.add(build.inputs_digest(book))
+    assert len(seen) == 7
+    (book / "src" / "dipfilters" / "__pycache__").mkdir()
+    (book / "src" / "dipfilters" / "__pycache__" / "sums.pyc").write_bytes(b"")
+    assert build.inputs_digest(book) in seen
+
+
+def test_the_status_page_tells_each_run(book: Path, pretend_run: Run) -> None:
+    assert "| [01-one](../notebooks/01-one.ipynb) | never |" in status.page(book)
+    pretend_run()
+    page = status.page(book)
+    assert "| [01-one](../notebooks/01-one.ipynb) | 2026-11-23 | 4.2 | Abacus, 2 cores | 3.11.7 |" in page
+    assert "profile = 'full', scale = 1.5, seed = 0, size = None | abc1234 | as in the run |" in page
+    (book / "requirements.lock").write_text("torch==2.14.0\n")
+    assert "| abc1234 | changed |" in status.page(book)

@@ -1,0 +1,109 @@
+"""The set-up: what is pinned, what conda gets, and that make says how to help itself."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.notebooks import ROOT
+
+MAKE = shutil.which("make") or "make"
+
+
+def make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        [MAKE, *words],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files that the set-up needs, in a folder with a space in its name."""
+    folder = tmp_path / "a clone"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def test_the_lock_names_versions_and_no_host() -> None:
+    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+    assert len(lines) > 100
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.+!]+( ; .+)?", line), line
+        assert not line.startswith(("nvidia-", "cuda-", "triton")), "a torch with CUDA brings these itself"
+
+
+def test_conda_gets_python_pip_and_the_lock() -> None:
+    content = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert set(content) == {"name", "dependencies"}
+    python, pip, last = content["dependencies"]
+    assert re.fullmatch(r"python=3\.1[123]", python)
+    assert (pip, last) == ("pip", {"pip": ["-r requirements.lock"]})
+
+
+def test_help_names_every_command_in_one_screen() -> None:
+    shown = make(ROOT, "help").stdout.splitlines()
+    assert len(shown) <= 24
+    assert max(map(len, shown)) <= 100
+    named = {line.split()[1] for line in shown if line.startswith("  make ")}
+    wanted = {
+        "book",
+        "test",
+        "test-nobrowser",
+        "lint",
+        "types",
+        "fresh",
+        "execute",
+        "address",
+        "serve",
+        "lab",
+    }
+    assert named >= wanted | {"lock", "clean", "browser"}
+
+
+def test_a_python_too_old_is_refused_with_the_remedy(clone: Path) -> None:
+    old = clone / "old-python"
+    old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10, 1); $2"\n')
+    old.chmod(0o755)
+    done = make(clone, "fresh", PYTHON="./old-python")
+    assert done.returncode != 0
+    assert "not Python 3.11 to 3.13; name one that is: PYTHON=python3.12 make" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_a_missing_venv_is_said_with_the_remedy(clone: Path) -> None:
+    bare = clone / "python"
+    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec python3 "$@"\n')
+    bare.chmod(0o755)
+    done = make(clone, "fresh", PYTHON="./python")
+    assert done.returncode != 0
+    assert "apt install python3-venv" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_the_installed_stamp_comes_last(clone: Path) -> None:
+    """An installation that breaks off leaves no stamp; a .venv that does not run is made anew."""
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / "requirements.lock").write_text("no-such-library-anywhere==0\n")
+    done = make(clone, "fresh", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="")
+    assert done.returncode != 0
+    assert "making .venv" in done.stdout
+    assert (clone / ".venv" / "bin" / "python").exists()
+    assert not (clone / ".venv" / ".installed").exists()
+
+
+def test_the_one_check_calls_make_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert script.splitlines()[-1] == "make test"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
