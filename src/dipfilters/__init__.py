@@ -9,8 +9,9 @@ The helper package of the book, small enough to read in an evening, from top to 
   :func:`one_layer_tangent_kernel`;
 * :class:`KernelFilter` lays a kernel over a picture as a linear filter, one row of weights a pixel;
 * :func:`twicing` iterates a filter on its own residual, :class:`SpectralTwicing` does so for all numbers
-  of steps at once, with bias, variance and degrees of freedom, which
-  :func:`measured_bias_variance` measures; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop` say when to stop;
+  of steps at once, and knows bias, variance and degrees of freedom; :func:`measured_bias_variance` measures
+  the same on draws of the noise; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop`
+  say when to stop;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.

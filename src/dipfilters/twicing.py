@@ -131,9 +131,10 @@ class SpectralTwicing:
         return gains[0] if isinstance(steps, int) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
-        """The leading right eigenvectors of W, of unit length, as pictures."""
+        """The leading right eigenvectors of W as pictures, of unit length, with a sum that is not negative."""
         vectors = self._right[:, :count]
-        return (vectors / vectors.square().sum(0).sqrt()).T.reshape(-1, *self.shape)
+        signs = torch.where(vectors.sum(0) < 0, -1.0, 1.0)
+        return (vectors * signs / vectors.square().sum(0).sqrt()).T.reshape(-1, *self.shape)
 
     def estimate(self, noisy: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps C H W"]:
         """z^k, for one number of steps or a stack for several; the dtype of ``noisy``."""
