@@ -89,7 +89,7 @@ def show_row(
     top: float | None = None,
     window: int | None = None,
 ) -> Axes:
-    """Lay a filter row over its picture: orange for weight, blue for negative weight; a cross marks the pixel.
+    """Lay a filter row over its picture: orange weights, blue negative ones, a cross on the pixel.
 
     Args:
         axes: Where to draw.

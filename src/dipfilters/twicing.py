@@ -131,7 +131,7 @@ class SpectralTwicing:
         return gains[0] if isinstance(steps, int) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
-        """The leading right eigenvectors of W as pictures, of unit length, with a sum that is not negative."""
+        """The leading right eigenvectors of W as pictures, of unit length, their sum not negative."""
         vectors = self._right[:, :count]
         signs = torch.where(vectors.sum(0) < 0, -1.0, 1.0)
         return (vectors * signs / vectors.square().sum(0).sqrt()).T.reshape(-1, *self.shape)
