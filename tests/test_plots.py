@@ -53,8 +53,9 @@ def test_a_colour_picture_keeps_its_pixels_and_is_clipped_only_for_display():
     before = image.clone()
     _, axes = plots.panels(1)
     plots.show_picture(axes[0], image)
-    shown = axes[0].images[0].get_array()
-    assert shown.shape == (4, 5, 3) and shown[0, 0, 0] == 1.0
+    shown = np.asarray(axes[0].images[0].get_array())
+    assert shown.shape == (4, 5, 3)
+    assert shown[0, 0, 0] == 1.0
     np.testing.assert_array_equal(shown[1:], image.permute(1, 2, 0).numpy()[1:])
     assert torch.equal(image, before)
 
@@ -64,12 +65,12 @@ def test_a_filter_row_is_orange_where_positive_blue_where_negative_and_marked_at
     row[2, 3], row[1, 1], row[4, 5] = 5.0, 1.0, -1.0
     _, axes = plots.panels(1)
     plots.show_row(axes[0], torch.full((1, 6, 7), 0.5), row, (2, 3))
-    shown = axes[0].images[0].get_array()
+    shown = np.asarray(axes[0].images[0].get_array())
     assert shown[1, 1, 0] > 2 * shown[1, 1, 2], "the largest weight besides the pixel's own is full orange"
     assert shown[4, 5, 2] > 2 * shown[4, 5, 0], "a negative weight is blue"
     assert np.ptp(shown[0, 0]) < 1e-6, "no weight leaves the grey of the picture"
-    marks = axes[0].lines
-    assert marks and all((line.get_xdata()[0], line.get_ydata()[0]) == (3, 2) for line in marks)
+    marks = [line.get_xydata().tolist() for line in axes[0].lines]
+    assert marks == [[[3.0, 2.0]], [[3.0, 2.0]]], "the cross and its white rim"
 
 
 def test_a_window_shows_the_surroundings_and_stops_at_the_border():

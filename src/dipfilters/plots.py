@@ -101,7 +101,7 @@ def show_row(
             grows with the square root of the weight, so that small weights can be seen.
         window: Show only so many pixels to each side of the pixel; None shows the whole picture.
     """
-    weights = np.array(row.detach().cpu(), dtype=float)
+    weights = row.detach().cpu().double().numpy()
     if top is None:
         others = np.abs(weights)
         others[pixel] = 0.0
@@ -123,7 +123,7 @@ def show_signed(
     axes: Axes, values: Float[Tensor, "H W"], title: str = "", *, top: float | None = None
 ) -> Axes:
     """Draw values of both signs, blue below zero and orange above, white at zero; ``top`` ends the scale."""
-    pixels = np.array(values.detach().cpu(), dtype=float)
+    pixels = values.detach().cpu().double().numpy()
     top = float(np.abs(pixels).max()) or 1.0 if top is None else top
     axes.imshow(pixels, cmap="PuOr_r", vmin=-top, vmax=top)
     return _bare(axes, title)
