@@ -332,6 +332,22 @@ def test_noise_is_linear_in_its_level(case):
     assert float((whole - 2 * half).abs().max()) <= 4 * 6 * torch.finfo(image.dtype).eps
 
 
+def test_noise_of_a_large_picture_tells_a_hundredth():
+    """n = 196 608 values: the variance is measured to √(2/n) = 0.3 %.
+
+    Beyond 1, 2 and 3 σ lie 31.73, 4.55 and 0.27 % of Gaussian values: a binomial share of p has the standard
+    error √(p(1 − p)/n).
+    """
+    image = picture(3, 256, 256)
+    noise = (add_noise(image, 0.1, generator=generator(11)) - image) / 0.1
+    n = noise.numel()
+    assert within(float(noise.var()), 1.0, math.sqrt(2 / n))
+    for reach in (1, 2, 3):
+        share = math.erfc(reach / math.sqrt(2))
+        measured = float((noise.abs() > reach).double().mean())
+        assert within(measured, share, math.sqrt(share * (1 - share) / n)), reach
+
+
 def test_noise_is_white():
     """Neighbours, channels and picture are uncorrelated: a correlation has the standard error n^(−1/2)."""
     image = picture(3, 64, 65)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfilters import arc_cosine_kernel, gaussian_kernel, kappa0, kappa1, one_layer_tangent_kernel
+from dipfilters.kernels import cosine_of_angle
 from tests.oracles import relu_moments
 from tests.samples import DEVICES, KERNELS, generator, refused, repeatable, within
 
@@ -254,6 +255,30 @@ def test_equal_patches_have_the_angle_zero_exactly(kernel, d):
     expected = share * p.square().mean(1)
     for q in (p, p.clone(), p * 1.0):
         assert torch.allclose(kernel(p, q).diagonal(), expected, rtol=d * EPS, atol=0)
+
+
+def test_equal_patches_are_never_more_than_alike():
+    """⟨p, p⟩ − 2⟨p, q⟩ + ⟨q, q⟩ may round to −1e-16; with h = 1e-8 that would be a likeness of e."""
+    p = torch.rand(200, 363, generator=generator(6), dtype=torch.float64)
+    assert float(gaussian_kernel(1e-8)(p, p.clone()).max()) <= 1.0
+
+
+def test_the_cosine_of_the_angle():
+    """Parallel exactly 1, opposite −1, orthogonal and black 0; never outside [−1, 1]."""
+    p = torch.rand(300, 27, generator=generator(7), dtype=torch.float64) - 0.5
+    own = p.square().mean(1)
+    for factor in (1.0, 3.0, 0.1):
+        assert bool((cosine_of_angle(own, factor * own, factor**2 * own) == 1.0).all())
+    opposite = cosine_of_angle(own, -own, own)
+    assert float(opposite.min()) >= -1.0
+    assert float(opposite.max()) <= -1.0 + 8 * EPS
+    assert cosine_of_angle(
+        float64(1.0, 0.0, 0.5), float64(0.0, 0.0, 0.25), float64(2.0, 1.0, 0.5)
+    ).tolist() == [
+        0.0,
+        0.0,
+        0.5,
+    ]
 
 
 def test_the_limits_of_the_bandwidth():
