@@ -52,8 +52,10 @@ lint: .venv/.installed ## style and format
 .PHONY: types
 types: .venv/.installed ## types, in the notebooks too
 	@$(PY) -m mypy --no-error-summary src tools tests
+# Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
+	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
-	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition notebooks
+	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition _build/types/*.ipynb
 	@echo "types are right"
 
 .PHONY: fresh
@@ -64,7 +66,8 @@ fresh: .venv/.installed ## refuse notebooks whose outputs are not those of their
 test-notebooks: .venv/.installed ## every notebook at the quick profile, cell by cell
 	@echo "notebooks at the quick profile"
 	@$(PY) -m tools.quick
-	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. --nbval-lax --nbval-sanitize-with tests/nbval.cfg _build/quick
+	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. \
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg _build/quick
 
 .PHONY: execute
 execute: .venv/.installed ## run notebooks, as published or with parameters (below)

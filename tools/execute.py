@@ -140,6 +140,7 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     # The kernel of this environment, with the sources that the record names, whatever else is installed.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
     os.environ["PYTHONPATH"] = str(root / "src")
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's words about itself go to stderr
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:

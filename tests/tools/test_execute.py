@@ -30,7 +30,7 @@ VALUES = {"profile": "full", "size": None, "seed": 0, "scale": 1.5, "image": "ca
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run sets for its kernels is taken back after the test."""
-    for name in ("JUPYTER_PATH", "PYTHONPATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
+    for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 

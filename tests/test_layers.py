@@ -1,0 +1,59 @@
+"""Who may know whom inside the package, and how light it is to import."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import dipfilters
+from tools.notebooks import ROOT
+from tools.sources import PACKAGE, Package
+
+SOURCE = ROOT / "src" / PACKAGE
+
+# A module imports only from those before it.
+LAYERS = ("settings", "images", "patches", "kernels", "filters", "twicing", "plots")
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(Package(ROOT).paths) == {f"{PACKAGE}.{name}" for name in LAYERS}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_knows_only_the_layers_before_it(name: str) -> None:
+    below = {f"{PACKAGE}.{other}" for other in LAYERS[: LAYERS.index(name)]}
+    assert Package(ROOT).imports[f"{PACKAGE}.{name}"] <= below
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "plots"])
+def test_what_computes_does_not_draw(name: str) -> None:
+    tree = ast.parse((SOURCE / f"{name}.py").read_text("utf-8"))
+    imported = {
+        alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not {module for module in imported if module.startswith("matplotlib")}
+
+
+def test_importing_the_package_is_light() -> None:
+    question = "import sys, dipfilters; print([m for m in ('matplotlib', 'skimage') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_package_stays_small_enough_to_read() -> None:
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in SOURCE.rglob("*.py")) < 2000
+
+
+def test_the_public_names_are_those_of_init_and_explained() -> None:
+    exports = Package(ROOT).exports
+    assert set(dipfilters.__all__) == set(exports)
+    assert list(dipfilters.__all__) == sorted(
+        dipfilters.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)
+    )
+    # An instance, like the dictionary of pictures, is explained by a text beneath it; no __doc__ holds that.
+    plain = [name for name in exports if not getattr(getattr(dipfilters, name), "__doc__", "")]
+    assert not plain, f"without docstring: {', '.join(plain)}"
