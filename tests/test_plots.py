@@ -69,7 +69,7 @@ def test_a_filter_row_is_orange_where_positive_blue_where_negative_and_marked_at
     assert shown[1, 1, 0] > 2 * shown[1, 1, 2], "the largest weight besides the pixel's own is full orange"
     assert shown[4, 5, 2] > 2 * shown[4, 5, 0], "a negative weight is blue"
     assert np.ptp(shown[0, 0]) < 1e-6, "no weight leaves the grey of the picture"
-    marks = [line.get_xydata().tolist() for line in axes[0].lines]
+    marks = [np.asarray(line.get_xydata()).tolist() for line in axes[0].lines]
     assert marks == [[[3.0, 2.0]], [[3.0, 2.0]]], "the cross and its white rim"
 
 

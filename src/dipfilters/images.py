@@ -207,7 +207,7 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
 
     ::
 
-        PSNR = −10 log10( ‖ẑ − x‖² / n ),   n = C·H·W
+        PSNR = −10 log10( ‖ẑ − x‖² / CN )
 
     Higher is better: 6 dB halve the error, and 20.2 dB is a picture under noise of 25/255.
     The same picture twice gives infinity.

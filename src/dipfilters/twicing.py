@@ -155,7 +155,7 @@ class SpectralTwicing:
         return self.gains(steps).sum(-1)
 
     def bias_squared(self, clean: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps"]:
-        """‖R_k x‖² / n: the mean squared error that is left without noise. W must not depend on the noise."""
+        """‖R_k x‖² / CN: the mean squared error left without noise. W must not depend on the noise."""
         pixels = self._pixels(clean, "clean")
         coefficients = (1.0 - self.gains(steps))[..., None, :] * (pixels @ self._left)
         return (coefficients @ self._right.T).square().mean(dim=(-2, -1))
@@ -188,7 +188,7 @@ def measured_bias_variance(
 
     ::
 
-        variance = Σ_m ‖z_m − z̄‖² / ((M − 1) n),   bias² = ‖z̄ − x‖² / n − variance / M
+        variance = Σ_m ‖z_m − z̄‖² / ((M − 1) CN),   bias² = ‖z̄ − x‖² / CN − variance / M
 
     with z̄ the mean over the M draws. Both are unbiased; the measured bias² may come out slightly negative.
 
@@ -220,7 +220,7 @@ def sure(
 
     ::
 
-        SURE = ‖y − z‖² / n − σ² + 2 σ² div / n,   div = Σ_i ∂z_i/∂y_i,   n = C·H·W
+        SURE = ‖y − z‖² / CN − σ² + 2 σ² div / CN,   div = Σ_i ∂z_i/∂y_i
 
     Args:
         estimates: z, or a stack of them.
@@ -285,7 +285,7 @@ def monte_carlo_divergence(
 def discrepancy_stop(
     estimates: Float[Tensor, "steps C H W"], noisy: Float[Tensor, "C H W"], sigma: float
 ) -> int:
-    """The index of the first estimate whose residual is no larger than the noise: ‖y − z‖² ≤ n σ².
+    """The index of the first estimate whose residual is no larger than the noise: ‖y − z‖² ≤ CN σ².
 
     Raises:
         PictureError: Estimates whose shape is not that of noisy.
@@ -305,7 +305,7 @@ def discrepancy_stop(
 
 
 def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
-    """‖y − z‖² / n for each estimate of a stack."""
+    """‖y − z‖² / CN for each estimate of a stack."""
     _check_estimates(estimates, noisy, "noisy")
     return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
 
