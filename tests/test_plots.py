@@ -5,7 +5,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb
 
 from dipfilters import plots
 
@@ -18,19 +17,6 @@ def book_style():
         plots.use_style()
         yield
         plt.close("all")
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance by the definition of WCAG 2."""
-    channels = np.array(to_rgb(colour))
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-@pytest.mark.parametrize("ground", ["#ffffff", "#14181e"], ids=["light", "dark"])
-def test_ink_has_the_contrast_of_large_text_or_better_on_both_grounds(ground):
-    light, dark = sorted((luminance(plots.INK), luminance(ground)), reverse=True)
-    assert (light + 0.05) / (dark + 0.05) >= 4.0
 
 
 def test_panels_make_as_many_axes_as_asked_and_remove_the_rest():
