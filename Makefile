@@ -96,10 +96,11 @@ lab: .venv/.installed ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=.
 
 .PHONY: lock
-lock: .venv/.installed ## resolve requirements.lock again, keeping the versions that still fit
+lock: ## resolve requirements.lock, keeping what still fits; UPGRADE=1 takes the newest
 	@$(PYTHON) -m venv _build/uv && _build/uv/bin/python -m pip --quiet install uv
+	@cp requirements.lock _build/requirements.lock
 	@_build/uv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
-	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) \
 	  --output-file _build/requirements.lock pyproject.toml
 # A torch with CUDA brings its libraries itself, and the one without needs none.
 	@grep -Ev '^(nvidia-|cuda-|triton)' _build/requirements.lock > requirements.lock.new

@@ -13,6 +13,7 @@ from typing import Any
 from nbformat import NotebookNode
 
 from tools import notebooks
+from tools.errors import PictureMissing
 from tools.sources import PACKAGE, Package, digest
 
 VERSIONS = ("torch", "numpy", "scipy", "scikit-image", "matplotlib")
@@ -37,11 +38,17 @@ def inputs(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any
     }
 
 
-def picture(name: str) -> dict[str, str] | None:
+def picture(name: str) -> dict[str, str]:
     """The name and digest of a bundled picture, or of a file, without its folder."""
-    from dipfilters.images import picture_path  # imports torch: a second that most tools need not spend
+    from dipfilters.images import (  # imports torch: a second that most need not spend
+        PictureError,
+        picture_path,
+    )
 
-    path = Path(picture_path(name))
+    try:
+        path = picture_path(name)
+    except PictureError as error:
+        raise PictureMissing(str(error)) from error
     return {"name": Path(name).name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -8,7 +8,8 @@ import nbformat
 import pytest
 
 from tools import fresh, notebooks, record
-from tools.errors import BadSettings, NotebookUnreadable, NotUpToDate, UnknownChapter
+from tools.errors import BadSettings, NotebookUnreadable, NotUpToDate, PictureMissing, UnknownChapter
+from tools.sources import Package
 
 Run = Callable[[], None]
 
@@ -110,6 +111,13 @@ def test_a_changed_picture_is_named(book: Path, pretend_run: Run, monkeypatch: p
     assert stale(book) == {}
     picture.write_bytes(b"two")
     assert stale(book) == {"01-one": ["the picture my changed"]}
+
+
+def test_a_picture_that_is_missing_is_named(book: Path) -> None:
+    replace(book / "notebooks" / "01-one.ipynb", "size = None", "image = 'unheard of'")
+    notebook = notebooks.read(book / "notebooks" / "01-one.ipynb")
+    with pytest.raises(PictureMissing, match=r"no picture 'unheard of': give the path of a file, or one of"):
+        record.inputs(notebook, "01-one.ipynb", Package(book))
 
 
 def test_a_changed_lock_is_not_refused(book: Path, pretend_run: Run) -> None:
