@@ -54,8 +54,10 @@ class Diagonal:
 
     def __init__(self, eigenvalues):
         self.eigenvalues = eigenvalues
+        self.products = 0
 
     def apply(self, picture):
+        self.products += 1
         return picture * self.eigenvalues
 
 
@@ -112,6 +114,13 @@ def test_no_step_gives_nothing_and_one_step_the_filter(normalize):
         assert torch.equal(estimate, torch.zeros_like(image))
     for estimate in (twicing(filter, image, steps=1), form.estimate(image, 1)):
         assert torch.allclose(estimate, filter.apply(image), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "products"), [(0, 0), (4, 4), ([0, 3, 7], 7)])
+def test_a_step_costs_one_product(steps, products):
+    filter = Diagonal(0.5)
+    twicing(filter, picture(1, 4, 4), steps=steps)
+    assert filter.products == products
 
 
 def test_a_number_gives_a_picture_and_a_list_a_stack():
@@ -190,7 +199,7 @@ def test_errors_and_freedom_are_those_of_the_explicit_matrix(normalize, kernel):
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
 def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
-    """W v = λ v for the leading right eigenvectors, of unit length, largest eigenvalue first."""
+    """W v = λ v for the leading right eigenvectors, of unit length, the largest first, no sum negative."""
     image = picture(1, 9, 7)
     filter = make(image, normalize)
     form = SpectralTwicing(filter)
@@ -204,12 +213,13 @@ def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
     for value, vector in zip(form.eigenvalues, pictures.reshape(5, -1), strict=False):
         assert float((matrix @ vector - value * vector).abs().max()) < 1e-12
         assert float(vector.norm()) == pytest.approx(1.0, abs=1e-12)
+        assert float(vector.sum()) > -1e-12
 
 
 def test_the_leading_eigenpicture_of_normalised_rows_is_constant():
     """W 1 = 1."""
     leading = SpectralTwicing(make(picture(1, 9, 7), "rows")).eigenpictures(1)
-    assert torch.allclose(leading.abs(), torch.full((1, 9, 7), 63**-0.5, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(leading, torch.full((1, 9, 7), 63**-0.5, dtype=torch.float64), atol=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
@@ -359,6 +369,14 @@ def test_the_divergence_of_a_multiple_of_the_picture_is_exact(epsilon):
     assert measured.shape == ()
     assert measured.dtype == torch.float64
     assert measured.item() == pytest.approx(0.7 * float(probe.square().sum()), rel=1e-9)
+
+
+def test_the_differences_are_taken_both_ways():
+    """Of y² they are exact, 2 Σ y b²; to one side they would have ε Σ b³ besides."""
+    image = picture(1, 5, 4)
+    probe = torch.randn(image.shape, generator=generator(5), dtype=torch.float64)
+    measured = monte_carlo_divergence(torch.square, image, generator=generator(5), epsilon=0.5)
+    assert measured.item() == pytest.approx(2 * float((image * probe.square()).sum()), rel=1e-12)
 
 
 def test_the_divergence_of_the_whole_map_matches_differences_coordinate_by_coordinate():
