@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 # Two equal patches have a cosine of 1, but their three inner products, summed in different orders, may give
-# a few rounding steps less, which kappa0 turns into an error of 1e-8 or more: so many steps are taken for 1.
+# a few rounding steps less, which kappa0 turns into an error of 1e-8 or more: so many steps are taken for 1,
+# and for −1 between opposite patches.
 _ROUNDING_OF_ONE = 32 * torch.finfo(torch.float64).eps
 
 
@@ -65,7 +66,7 @@ def cosine_of_angle(
     norms = torch.sqrt(pp * qq)
     cosine = torch.where(norms > 0, pq / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
     cosine = cosine.clamp(-1.0, 1.0)
-    return torch.where(1.0 - cosine <= _ROUNDING_OF_ONE, torch.ones_like(cosine), cosine)
+    return torch.where(1.0 - cosine.abs() <= _ROUNDING_OF_ONE, cosine.sign(), cosine)
 
 
 class Kernel(ABC):
