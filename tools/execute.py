@@ -142,13 +142,15 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     os.environ["PYTHONPATH"] = str(root / "src")
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's words about itself go to stderr
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    for name in ("papermill", "asyncio"):  # what they log of a failing or interrupted run is said below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         executed: NotebookNode = papermill.execute_notebook(
             copy.deepcopy(notebook),
             None,
             kernel_name="python3",
             cwd=str(path.parent),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             progress_bar={"desc": path.stem, "unit": "cell", "leave": False},
         )
     except papermill.PapermillExecutionError as error:
