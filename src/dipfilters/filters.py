@@ -15,9 +15,7 @@ from dipfilters.images import PictureError
 from dipfilters.kernels import Kernel
 from dipfilters.patches import Padding, extract_patches
 
-_TILE_ENTRIES = (
-    2**22
-)  # 32 MB of float64 a tile: large enough for fast matrix products, small beside any memory
+_TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
 _KEPT_ENTRIES = 2**26  # a kernel matrix up to 537 MB (90×90 pixels) is kept between products
 
 

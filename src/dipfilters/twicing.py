@@ -6,6 +6,7 @@ Here z⁰ = 0 and z^{k+1} = z^k + W (y − z^k), so that z^k = (I − R_k) y wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -160,6 +161,10 @@ class SpectralTwicing:
         coefficients = (1.0 - self.gains(steps))[..., None, :] * (pixels @ self._left)
         return (coefficients @ self._right.T).square().mean(dim=(-2, -1))
 
+    @cached_property
+    def _gram(self) -> Tensor:
+        return (self._right.T @ self._right) * (self._left.T @ self._left)
+
     def _pixels(self, picture: Tensor, name: str) -> Tensor:
         """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
         check_picture(picture, name)
@@ -173,11 +178,9 @@ class SpectralTwicing:
         """σ² ‖I − R_k‖_F² / N: the mean squared error that the noise brings. W must not depend on it."""
         check_sigma(sigma)
         gains = self.gains(steps)
-        if self._orthonormal:
-            squared_norm = gains.square().sum(-1)
-        else:  # ‖Σ g_a r_a l_aᵀ‖² = Σ_ab g_a g_b ⟨r_a, r_b⟩ ⟨l_a, l_b⟩
-            gram = (self._right.T @ self._right) * (self._left.T @ self._left)
-            squared_norm = ((gains @ gram) * gains).sum(-1)
+        # ‖Σ g_a r_a l_aᵀ‖² = Σ_ab g_a g_b ⟨r_a, r_b⟩ ⟨l_a, l_b⟩, which is Σ g_a² for orthonormal vectors.
+        coupled = gains if self._orthonormal else gains @ self._gram
+        squared_norm = (coupled * gains).sum(-1)
         return sigma**2 * squared_norm / len(self.eigenvalues)
 
 
