@@ -10,13 +10,13 @@ import papermill
 import pytest
 from nbformat import NotebookNode
 
-from tools import address, notebooks
+from tools import address, notebooks, readme
 from tools.notebooks import ROOT
 
 CHAPTERS = notebooks.chapters(ROOT)
 NUMBERED = [path for path in CHAPTERS if re.match(r"0[1-9]", path.stem)]
 PARAMETERS = {"profile": "full", "image": "camera", "size": None, "seed": 0, "device": "auto"}
-CELL_TAGS = {"install", "parameters", "progress", "nbval-check-output", "readme"}
+CELL_TAGS = {"install", "parameters", "progress", "nbval-check-output", "readme", "hide-input"}
 MYST = {
     "a fenced directive": r"^\s*(```|~~~|:::+)\s*\{",
     "a role": r"\{[a-z:]+\}`",
@@ -180,3 +180,8 @@ def test_the_chapters_are_those_of_the_folder() -> None:
         p.name for p in (ROOT / "notebooks").glob("*.ipynb")
     )
     assert len(NUMBERED) >= 3
+
+
+def test_the_readme_shows_the_figure_of_its_notebook() -> None:
+    shown = [picture for path in CHAPTERS if (picture := readme.picture(notebooks.read(path)))]
+    assert [(ROOT / readme.PICTURE).read_bytes()] == shown

@@ -21,7 +21,7 @@ from typing import Any
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import fresh, notebooks, record
+from tools import fresh, notebooks, readme, record
 from tools.errors import (
     Busy,
     CellFailed,
@@ -193,6 +193,7 @@ def execute_in_place(root: Path, path: Path) -> None:
         notebooks.write(result, kept)
         raise EditedMeanwhile(f"{path.name} was edited while it ran; the run is at {kept}; run again")
     notebooks.write(result, path)
+    readme.refresh(root, result)
 
 
 def execute_beside(root: Path, path: Path, values: dict[str, Any]) -> Path:
