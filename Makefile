@@ -59,7 +59,7 @@ types: .venv/.installed ## types, in the notebooks too
 	@echo "types are right"
 
 .PHONY: fresh
-fresh: .venv/.installed ## refuse notebooks whose outputs are not those of their sources, by name
+fresh: .venv/.installed ## name the notebooks that are not up to date, and why
 	@$(PY) -m tools.fresh
 
 .PHONY: test-notebooks
@@ -96,7 +96,7 @@ lab: .venv/.installed ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=.
 
 .PHONY: lock
-lock: ## resolve requirements.lock, keeping what still fits; UPGRADE=1 takes the newest
+lock: ## resolve requirements.lock again; UPGRADE=1 takes the newest
 	@$(PYTHON) -m venv _build/uv && _build/uv/bin/python -m pip --quiet install uv
 	@cp requirements.lock _build/requirements.lock
 	@_build/uv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
