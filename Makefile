@@ -17,7 +17,7 @@ help: ## this list
 	@echo "  TORCH_INDEX=<address>    take torch from that index, for instance a build without CUDA"
 	@echo "  CHAPTER=02               one chapter; it runs even if it is up to date"
 	@echo "  PROFILE=quick IMAGE=my.png SIZE=96 SEED=1 DEVICE=cpu"
-	@echo "                           parameters; such runs go to _build/runs/, the book stays as it is"
+	@echo "                           parameters; such runs go to _build/runs/"
 
 .PHONY: book
 book: .venv/.installed ## execute what is not up to date, build the pages, say where they are
