@@ -73,3 +73,9 @@ def test_signed_values_have_zero_in_the_middle_of_the_scale():
     plots.show_signed(axes[1], values, top=8.0)
     assert axes[0].images[0].get_clim() == (-3.0, 3.0)
     assert axes[1].images[0].get_clim() == (-8.0, 8.0)
+
+
+def test_row_labels_stand_at_the_first_picture_of_each_row():
+    _, axes = plots.panels(6, columns=3)
+    plots.label_rows(axes, 3, ["above", "below"])
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["above"], [], [], ["below"], [], []]

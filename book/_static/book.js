@@ -7,9 +7,11 @@ if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "un
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
+const SCROLLING = "div.math, .pst-scrollable-table-container, div.highlight pre, .cell_output figure";
+
 document.addEventListener("DOMContentLoaded", () => {
   /* What scrolls sideways can be scrolled from the keyboard. */
-  for (const box of document.querySelectorAll("div.math, .pst-scrollable-table-container, div.highlight pre")) {
+  for (const box of document.querySelectorAll(SCROLLING)) {
     const update = () => {
       if (box.scrollWidth > box.clientWidth + 1) box.setAttribute("tabindex", "0");
       else box.removeAttribute("tabindex");

@@ -119,6 +119,13 @@ def show_row(
     return _bare(axes, title)
 
 
+def label_rows(axes: Sequence[Axes], columns: int, labels: Sequence[str]) -> Sequence[Axes]:
+    """Write a label to the left of each row of a grid of pictures."""
+    for ax, label in zip(axes[::columns], labels, strict=True):
+        ax.text(-0.06, 0.5, label, rotation=90, ha="right", va="center", transform=ax.transAxes)
+    return axes
+
+
 def show_signed(
     axes: Axes, values: Float[Tensor, "H W"], title: str = "", *, top: float | None = None
 ) -> Axes:
