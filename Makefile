@@ -14,13 +14,13 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12        another Python (3.11 to 3.13), at the first make"
-	@echo "  TORCH_INDEX=<address>    take torch from that index, for instance a build without CUDA"
+	@echo "  TORCH_INDEX=<address>    take torch from there, such as a build without CUDA"
 	@echo "  CHAPTER=02               one chapter; it runs even if it is up to date"
 	@echo "  PROFILE=quick IMAGE=my.png SIZE=96 SEED=1 DEVICE=cpu"
 	@echo "                           parameters; such runs go to _build/runs/"
 
 .PHONY: book
-book: .venv/.installed ## execute what is not up to date, build the pages, say where they are
+book: .venv/.installed ## run what is not up to date, then build the pages
 	@$(PY) -m tools.execute
 	@$(PY) -m tools.build
 
@@ -70,7 +70,7 @@ test-notebooks: .venv/.installed ## every notebook at the quick profile, cell by
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg _build/quick
 
 .PHONY: execute
-execute: .venv/.installed ## run notebooks, as published or with parameters (below)
+execute: .venv/.installed ## run notebooks, as published or with parameters
 	@$(PY) -m tools.execute $${CHAPTER:+"$$CHAPTER"} --from "$$CALLER" \
 	  $${PROFILE:+--set "profile=$$PROFILE"} $${IMAGE:+--set "image=$$IMAGE"} $${SIZE:+--set "size=$$SIZE"} \
 	  $${SEED:+--set "seed=$$SEED"} $${DEVICE:+--set "device=$$DEVICE"}
@@ -96,7 +96,7 @@ lab: .venv/.installed ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=.
 
 .PHONY: lock
-lock: ## resolve requirements.lock again; UPGRADE=1 takes the newest
+lock: ## resolve requirements.lock; UPGRADE=1 takes the newest
 	@$(PYTHON) -m venv _build/uv && _build/uv/bin/python -m pip --quiet install uv
 	@cp requirements.lock _build/requirements.lock
 	@_build/uv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \

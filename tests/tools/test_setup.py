@@ -55,7 +55,7 @@ def test_conda_gets_python_pip_and_the_lock() -> None:
 def test_help_names_every_command_in_one_screen() -> None:
     shown = make(ROOT, "help").stdout.splitlines()
     assert len(shown) <= 24
-    assert max(map(len, shown)) <= 88
+    assert max(map(len, shown)) <= 80
     named = {line.split()[1] for line in shown if line.startswith("  make ")}
     wanted = {
         "book",
