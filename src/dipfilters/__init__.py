@@ -8,15 +8,29 @@ The helper package of the book, small enough to read in an evening, from top to 
 * a **kernel** says how alike two patches are: :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
   :func:`one_layer_tangent_kernel`;
 * :class:`KernelFilter` lays a kernel over a picture as a linear filter, one row of weights a pixel;
+* one description of an **architecture**, :func:`vanilla`, :func:`autoencoder` or :func:`skip`, gives a
+  network of any width by :func:`build`, and in closed form the kernels of an infinitely wide one:
+  :func:`output_kernel`, :func:`tangent_kernel`, :func:`tangent_kernel_columns`;
 * :func:`twicing` iterates a filter on its own residual, :class:`SpectralTwicing` does so for all numbers
   of steps at once, and knows bias, variance and degrees of freedom; :func:`measured_bias_variance` measures
   the same on draws of the noise; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop`
   say when to stop;
+* the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
+  :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
+* :func:`train` trains a network step by step, by :class:`GradientDescent`,
+  :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says how far the
+  :func:`effective_weights` moved;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.
 """
 
+from dipfilters.empirical import (
+    LinearizedNetwork,
+    empirical_tangent_kernel,
+    largest_eigenvalue,
+    tangent_product,
+)
 from dipfilters.filters import KernelFilter, MemoryBudgetError
 from dipfilters.images import (
     PICTURES,
@@ -36,8 +50,27 @@ from dipfilters.kernels import (
     kappa1,
     one_layer_tangent_kernel,
 )
+from dipfilters.networks import (
+    Architecture,
+    ArchitectureError,
+    autoencoder,
+    build,
+    skip,
+    vanilla,
+)
+from dipfilters.ntk import output_kernel, tangent_kernel, tangent_kernel_columns
 from dipfilters.patches import extract_patches
 from dipfilters.settings import choose_device, choose_profile
+from dipfilters.training import (
+    Adam,
+    Change,
+    GradientDescent,
+    Step,
+    StochasticGradientDescent,
+    effective_weights,
+    train,
+    weight_change,
+)
 from dipfilters.twicing import (
     DivergenceError,
     SpectralTwicing,
@@ -51,30 +84,51 @@ from dipfilters.twicing import (
 
 __all__ = [
     "PICTURES",
+    "Adam",
+    "Architecture",
+    "ArchitectureError",
+    "Change",
     "DivergenceError",
+    "GradientDescent",
     "Kernel",
     "KernelFilter",
+    "LinearizedNetwork",
     "MemoryBudgetError",
     "Picture",
     "PictureError",
     "SpectralTwicing",
+    "Step",
+    "StochasticGradientDescent",
     "add_noise",
     "arc_cosine_kernel",
+    "autoencoder",
+    "build",
     "choose_device",
     "choose_profile",
     "discrepancy_stop",
+    "effective_weights",
+    "empirical_tangent_kernel",
     "extract_patches",
     "gaussian_kernel",
     "kappa0",
     "kappa1",
+    "largest_eigenvalue",
     "load_image",
     "measured_bias_variance",
     "monte_carlo_divergence",
     "one_layer_tangent_kernel",
+    "output_kernel",
     "picture_path",
     "psnr",
+    "skip",
     "step_grid",
     "sure",
+    "tangent_kernel",
+    "tangent_kernel_columns",
+    "tangent_product",
+    "train",
     "twicing",
     "typical_pixels",
+    "vanilla",
+    "weight_change",
 ]

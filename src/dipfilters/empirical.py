@@ -1,0 +1,205 @@
+"""The tangent kernel of a network as it is: of finite width, with its present weights.
+
+With the output z = f(w) as one long vector and J = ∂z/∂w, the tangent kernel is J Jᵀ. It depends on the
+weights, and changes while they are trained; its limit for infinite width is that of ``ntk``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+
+from dipfilters.filters import MemoryBudgetError
+from dipfilters.images import check_picture
+
+Weights = dict[str, Tensor]
+
+
+def tangent_product(
+    network: nn.Module, input: Float[Tensor, "C H W"], picture: Float[Tensor, "O H W"]
+) -> Float[Tensor, "O H W"]:
+    """The network's tangent kernel times a picture of the size of its output: J Jᵀ v.
+
+    ::
+
+        one gradient g = Jᵀ v,  then one directional derivative J g
+
+    Only weights that require a gradient count. Nothing of the size of J is stored.
+
+    Raises:
+        PictureError: The input is no picture.
+        ValueError: A picture of another shape than the output, or no weight that requires a gradient.
+
+    Cost: about five forward passes, and twice the memory of the weights.
+
+    Source: Novak and others (2020) [novak2020].
+    """
+    output, product = _kernel_products(network, input)
+    if picture.shape != output.shape:
+        raise ValueError(
+            f"picture must have the shape of the output, {tuple(output.shape)}, got {tuple(picture.shape)}"
+        )
+    return product(picture.to(output))
+
+
+def empirical_tangent_kernel(
+    network: nn.Module,
+    input: Float[Tensor, "C H W"],
+    *,
+    pixels: Sequence[tuple[int, int]] | None = None,
+    budget_gb: float = 8.0,
+) -> Float[Tensor, "N m"]:
+    """The network's tangent kernel between all pixels, or the columns of some of them.
+
+    ::
+
+        Theta_ij = 1/O Σ_o Σ_w  ∂z_oi/∂w ∂z_oj/∂w        the mean over the O output channels
+
+    For one output channel this is J Jᵀ itself. Only weights that require a gradient count.
+
+    Args:
+        network: Takes (1, C, H, W), gives (1, O, H, W).
+        input: Its input.
+        pixels: (row, column) of the wanted columns, or None for all N of them in their order.
+        budget_gb: Refuse a result that takes more memory than this.
+
+    Raises:
+        PictureError: The input is no picture.
+        IndexError: A pixel outside the output.
+        ValueError: No weight that requires a gradient.
+        MemoryBudgetError: The matrix would take more.
+
+    Cost: :func:`tangent_product` for each column and output channel; N·m numbers in the network's dtype.
+    """
+    output, product = _kernel_products(network, input)
+    outputs, height, width = output.shape
+    chosen = [divmod(i, width) for i in range(height * width)] if pixels is None else pixels
+    for r, c in chosen:
+        if not (0 <= r < height and 0 <= c < width):
+            raise IndexError(f"pixel {(r, c)} lies outside the output of {height}×{width} pixels")
+    size_gb = output.element_size() * height * width * len(chosen) / 1e9
+    if size_gb > budget_gb:
+        raise MemoryBudgetError(
+            f"{len(chosen)} columns of the kernel of {height}×{width} pixels take {size_gb:.3g} GB, over the "
+            f"budget of {budget_gb:g} GB; call tangent_product, name fewer pixels, or raise budget_gb"
+        )
+    kernel = output.new_zeros(height * width, len(chosen))
+    for m, (r, c) in enumerate(chosen):
+        for o in range(outputs):
+            unit = torch.zeros_like(output)
+            unit[o, r, c] = 1.0
+            kernel[:, m] += product(unit)[o].flatten() / outputs
+    return kernel
+
+
+def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> float:
+    """The largest eigenvalue of J Jᵀ, over all pixels and output channels, to one thousandth, by Lanczos.
+
+    Gradient descent with a step η below 2/λ_max is stable as long as the kernel stays what it is.
+
+    Raises:
+        PictureError, ValueError: As :func:`tangent_product`.
+
+    Cost: about ten products.
+
+    Source: Lee and others (2019) [lee2019].
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    output, product = _kernel_products(network, input)
+    n = output.numel()
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
+        return product(picture).flatten().double().cpu().numpy()
+
+    if n <= 8:  # Lanczos needs more pixels than vectors
+        columns = [matvec(unit) for unit in np.eye(n)]
+        return float(np.linalg.eigvalsh(np.stack(columns))[-1])
+    operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
+    # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
+    start = np.linspace(1.0, 1.5, n)
+    return float(eigsh(operator, k=1, which="LA", ncv=8, tol=1e-3, v0=start, return_eigenvectors=False)[0])
+
+
+class LinearizedNetwork(nn.Module):
+    """The first-order expansion of a network in its weights, around those it has now.
+
+    ::
+
+        f_lin(w) = f(w₀) + J (w − w₀)
+
+    Its parameters are the moves w − w₀ of the weights that require a gradient, zero at first. Gradient
+    descent on it is twicing, exactly, for any width.
+
+    Args:
+        network: The network, whose weights are kept as they are.
+
+    Raises:
+        ValueError: No weight that requires a gradient.
+
+    Source: Lee and others (2019) [lee2019].
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        trained, self._frozen = _split(network)
+        self._network, self._base = [network], {name: weight.clone() for name, weight in trained.items()}
+        self.moves = nn.ParameterList(torch.zeros_like(weight) for weight in trained.values())
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """f_lin, as the network itself is called."""
+        moves = dict(zip(self._base, self.moves, strict=True))
+        output, change = _derivative(_function(self._network[0], self._frozen, batch), self._base, moves)
+        return output + change
+
+
+def _split(network: nn.Module) -> tuple[Weights, Weights]:
+    """The weights that require a gradient, and all other numbers of the network, detached."""
+    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    if not trained:
+        raise ValueError("no weight of the network requires a gradient, so that it has no tangent kernel")
+    others = {name: p.detach() for name, p in network.named_parameters() if not p.requires_grad}
+    return trained, {**others, **dict(network.named_buffers())}
+
+
+def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Callable[[Weights], Tensor]:
+    """The network's output as a function of its trained weights."""
+
+    def function(trained: Weights) -> Tensor:
+        output: Tensor = functional_call(network, {**frozen, **trained}, (batch,))
+        return output
+
+    return function
+
+
+def _derivative(
+    function: Callable[[Weights], Tensor], weights: Weights, move: Weights
+) -> tuple[Tensor, Tensor]:
+    """f(w) and J Δw."""
+    with warnings.catch_warnings():  # the first forward derivative of a process makes torch warn of itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        result = jvp(function, (weights,), (move,))
+    return result[0], result[1]
+
+
+def _kernel_products(
+    network: nn.Module, input: Tensor
+) -> tuple[Float[Tensor, "O H W"], Callable[[Tensor], Tensor]]:
+    """The output, and the map v ↦ J Jᵀ v."""
+    check_picture(input, "input")
+    trained, frozen = _split(network)
+    function = _function(network, frozen, input[None])
+    output, pull = vjp(function, trained)[:2]
+
+    def product(picture: Tensor) -> Tensor:
+        (gradient,) = pull(picture[None])
+        return _derivative(function, trained, gradient)[1][0].detach()
+
+    return output[0].detach(), product

@@ -1,0 +1,489 @@
+"""One description of an architecture, two uses: a torch module of any width, and (in ``ntk``) its kernels.
+
+A description is a tuple of layers. It says nothing of widths: those come in when a network is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dipfilters.images import PictureError
+from dipfilters.patches import Padding
+
+Upsampling = Literal["nearest", "bilinear"]
+Merge = Literal["sum", "concatenate"]
+Downsampling = Literal["pool", "stride"]
+Parametrization = Literal["tangent", "standard"]
+
+
+class ArchitectureError(ValueError):
+    """A description that makes no network, or one whose kernel has no closed form; the message says why."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A ``size``×``size`` convolution without bias.
+
+    Attributes:
+        size: The side k of its kernel, odd.
+        stride: 1, or 2 to keep every second pixel.
+        channels: What it puts out, as a multiple of the network's width; the last one of a network puts out
+            what :func:`build` is told.
+        trained: Whether its weights are.
+    """
+
+    size: int
+    stride: int = 1
+    channels: float = 1.0
+    trained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % 2 == 0:
+            raise ArchitectureError(f"kernel_size must be odd and positive, got {self.size}")
+        if self.stride not in (1, 2):
+            raise ArchitectureError(f"stride must be 1 or 2, got {self.stride}")
+        if not 0 < self.channels < math.inf:
+            raise ArchitectureError(f"channels must be a positive multiple of the width, got {self.channels}")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The leaky ReLU max(u, αu) with slope α, the ReLU for α = 0, right after a convolution."""
+
+    slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.slope < 1.0:
+            raise ArchitectureError(f"slope must lie in [0, 1), got {self.slope}")
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The mean over 2×2 pixels; an odd last row or column is dropped."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Layers at half the size whose result is brought back up, with a skip branch beside them or none.
+
+    Attributes:
+        inner: The layers below; one of them halves the size.
+        up: How the result is brought back to the size of the input.
+        side: The layers of the skip branch, convolutions and activations, or None.
+        merge: Whether the branches are added, or their channels set side by side.
+    """
+
+    inner: tuple[Layer, ...]
+    up: Upsampling
+    side: tuple[Layer, ...] | None = None
+    merge: Merge = "concatenate"
+
+    def __post_init__(self) -> None:
+        if self.up not in ("nearest", "bilinear"):
+            raise ArchitectureError(f'up must be "nearest" or "bilinear", got {self.up!r}')
+        if self.merge not in ("sum", "concatenate"):
+            raise ArchitectureError(f'merge must be "sum" or "concatenate", got {self.merge!r}')
+        if not any(isinstance(layer, Convolution) for layer in self.inner):
+            raise ArchitectureError("the layers below must hold a convolution")
+        if self.side is not None:
+            self._check_side(self.side)
+
+    def _check_side(self, side: tuple[Layer, ...]) -> None:
+        plain = all(isinstance(layer, Convolution | Activation) for layer in side)
+        if not plain or not side or any(c.stride > 1 for c in _convolutions(side)):
+            raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
+        if self.merge == "concatenate":
+            return
+        if not isinstance(side[-1], Convolution):
+            raise ArchitectureError(
+                "a skip branch that is added must end in a convolution: the mean products of two activations "
+                "do not vanish, and the kernel of their sum is not the sum of their kernels"
+            )
+        if side[-1].channels != _channels(self.inner):
+            raise ArchitectureError(
+                f"branches that are added must have the same channels, got {_channels(self.inner)} and "
+                f"{side[-1].channels} times the width"
+            )
+
+
+Layer = Convolution | Activation | Pooling | Resampled
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A convolutional network without widths, as :func:`vanilla`, :func:`autoencoder`, :func:`skip` give it.
+
+    Attributes:
+        layers: The layers in their order, from a convolution to a convolution.
+        padding: What convolutions see beyond the border.
+        pad_once: Pad the input once by the whole receptive radius, and convolve without padding from there
+            on; only for networks without strides, pooling or skips.
+    """
+
+    layers: tuple[Layer, ...]
+    padding: Padding
+    pad_once: bool = False
+
+    def __post_init__(self) -> None:
+        _check_order(self.layers)
+        if not self.layers or not all(isinstance(self.layers[end], Convolution) for end in (0, -1)):
+            raise ArchitectureError("a network must begin and end with a convolution")
+        if self.padding not in ("reflect", "circular", "zero"):
+            raise ArchitectureError(f'padding must be "reflect", "circular" or "zero", got {self.padding!r}')
+        plain = all(isinstance(layer, Convolution | Activation) for layer in self.layers)
+        if self.pad_once and not (plain and all(c.stride == 1 for c in self.convolutions())):
+            raise ArchitectureError("pad_once is for networks without strides, pooling and skips")
+
+    @property
+    def radius(self) -> int:
+        """How far the input is padded: the receptive radius of a network that pads once, else 0."""
+        return sum(c.size // 2 for c in self.convolutions()) if self.pad_once else 0
+
+    def convolutions(self) -> Iterator[Convolution]:
+        """The convolutions, in the order in which a built network holds them."""
+        return _convolutions(self.layers)
+
+    def train_only(self, trained: Sequence[bool]) -> Architecture:
+        """The same network with only some of its convolutions trained, in the order of ``convolutions``.
+
+        Raises:
+            ArchitectureError: Not one flag for each convolution.
+        """
+        count = len(list(self.convolutions()))
+        if len(trained) != count:
+            raise ArchitectureError(f"trained needs {count} flags, one a convolution, got {len(trained)}")
+        return replace(self, layers=_with_flags(self.layers, iter(trained)))
+
+
+def vanilla(
+    depth: int, kernel_size: int, *, slope: float = 0.0, padding: Padding = "reflect"
+) -> Architecture:
+    """A plain network: ``depth`` hidden layers of k×k convolutions with activations, and a 1×1 convolution.
+
+    The input is padded once by the whole receptive radius, depth·(k−1)/2, and no layer pads after that.
+
+    Raises:
+        ArchitectureError: A depth below 1, an even kernel size, a slope outside [0, 1), an unknown padding.
+    """
+    if depth < 1:
+        raise ArchitectureError(f"depth must be at least 1, got {depth}")
+    hidden = (Convolution(kernel_size), Activation(slope)) * depth
+    return Architecture((*hidden, Convolution(1)), padding, pad_once=True)
+
+
+def autoencoder(
+    scales: int,
+    kernel_size: int,
+    *,
+    slope: float = 0.0,
+    down: Downsampling = "pool",
+    up: Upsampling = "bilinear",
+    padding: Padding = "circular",
+) -> Architecture:
+    """An encoder-decoder: a convolution at full size, one at each smaller one, one on the way up, and a 1×1.
+
+    Args:
+        scales: How often the size is halved.
+        kernel_size: The side k of the convolutions, odd.
+        slope: α of the leaky ReLU after each of them.
+        down: Halve by 2×2 average pooling, or by the stride of the convolution.
+        up: How the size is doubled.
+        padding: Of each convolution.
+
+    Raises:
+        ArchitectureError: Fewer than one scale, or what a layer refuses.
+    """
+    return _encoder_decoder(scales, kernel_size, slope, down, padding, Resampled(_BELOW, up))
+
+
+def skip(
+    scales: int,
+    kernel_size: int,
+    *,
+    slope: float = 0.0,
+    down: Downsampling = "pool",
+    up: Upsampling = "bilinear",
+    padding: Padding = "circular",
+    merge: Merge = "concatenate",
+    side_channels: float = 1.0,
+) -> Architecture:
+    """An :func:`autoencoder` with a skip branch, a 1×1 convolution, around each of its scales.
+
+    Args:
+        merge: Concatenate the branches (the skip branch then has an activation), or add them (it has none).
+        side_channels: Channels of a concatenated skip branch, as a multiple of the network's width.
+
+    The other arguments are those of :func:`autoencoder`, and so are the errors.
+
+    Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
+    """
+    beside = Convolution(1, channels=1.0 if merge == "sum" else side_channels)
+    side: tuple[Layer, ...] = (beside,) if merge == "sum" else (beside, Activation(slope))
+    around = Resampled(_BELOW, up, side, merge)
+    return _encoder_decoder(scales, kernel_size, slope, down, padding, around)
+
+
+_BELOW: tuple[Layer, ...] = (Convolution(1),)  # stands in for the layers below until those are known
+
+
+def _encoder_decoder(
+    scales: int, kernel_size: int, slope: float, down: Downsampling, padding: Padding, around: Resampled
+) -> Architecture:
+    if scales < 1:
+        raise ArchitectureError(f"scales must be at least 1, got {scales}")
+    if down not in ("pool", "stride"):
+        raise ArchitectureError(f'down must be "pool" or "stride", got {down!r}')
+    block = (Convolution(kernel_size), Activation(slope))
+    half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
+    inner: tuple[Layer, ...] = half
+    for _ in range(scales - 1):
+        inner = (*half, replace(around, inner=inner), *block)
+    return Architecture((*block, replace(around, inner=inner), *block, Convolution(1)), padding)
+
+
+def _check_order(layers: tuple[Layer, ...]) -> None:
+    for before, layer in zip((None, *layers), layers, strict=False):
+        if isinstance(layer, Activation) and not isinstance(before, Convolution):
+            raise ArchitectureError("an activation must stand right after a convolution")
+        if isinstance(layer, Resampled):
+            _check_order(layer.inner)
+            _check_order(layer.side or ())
+
+
+def _convolutions(layers: tuple[Layer, ...]) -> Iterator[Convolution]:
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            yield layer
+        elif isinstance(layer, Resampled):
+            yield from _convolutions((*layer.inner, *(layer.side or ())))
+
+
+def _channels(layers: tuple[Layer, ...]) -> float:
+    """How many channels ``layers``, one a convolution, put out, as a multiple of the width."""
+    channels = 0.0
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            channels = layer.channels
+        elif isinstance(layer, Resampled):
+            added = layer.side is None or layer.merge == "sum"
+            channels = _channels(layer.inner) + (0.0 if added else _channels(layer.side or ()))
+    return channels
+
+
+def _with_flags(layers: tuple[Layer, ...], flags: Iterator[bool]) -> tuple[Layer, ...]:
+    changed: list[Layer] = []
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            layer = replace(layer, trained=next(flags))
+        elif isinstance(layer, Resampled):
+            inner = _with_flags(layer.inner, flags)
+            side = None if layer.side is None else _with_flags(layer.side, flags)
+            layer = replace(layer, inner=inner, side=side)
+        changed.append(layer)
+    return tuple(changed)
+
+
+def with_gains(layers: tuple[Layer, ...]) -> Iterator[tuple[Layer, float]]:
+    """Each layer with the gain of its weights: √(2/(1+α²)) before an activation of slope α, else 1.
+
+    That gain keeps the mean square of what passes through: on average an activation takes away the rest.
+
+    Source: He and others (2015) [he2015].
+    """
+    for layer, after in zip_longest(layers, layers[1:]):
+        yield layer, math.sqrt(2 / (1 + after.slope**2)) if isinstance(after, Activation) else 1.0
+
+
+def pad(image: Float[Tensor, "B C H W"], radius: int, padding: Padding) -> Float[Tensor, "B C h w"]:
+    """Add ``radius`` pixels on every side.
+
+    Raises:
+        PictureError: The picture is too small to be mirrored or wrapped that far.
+    """
+    if radius == 0:
+        return image
+    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}[padding]
+    if min(image.shape[2:]) < needed:
+        raise PictureError(
+            f"{image.shape[2]}×{image.shape[3]} pixels are too few for {padding} padding by {radius}; "
+            f"use a larger picture, fewer scales or zero padding"
+        )
+    return F.pad(image, (radius,) * 4, mode="constant" if padding == "zero" else padding)
+
+
+def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    """The mean over 2×2 pixels.
+
+    Raises:
+        PictureError: Fewer than two rows or columns.
+    """
+    if min(image.shape[2:]) < 2:
+        raise PictureError(
+            f"{image.shape[2]}×{image.shape[3]} pixels cannot be halved; use a larger picture or fewer scales"
+        )
+    return F.avg_pool2d(image, 2)
+
+
+def upsample(
+    image: Float[Tensor, "B C h w"], size: tuple[int, int], up: Upsampling
+) -> Float[Tensor, "B C H W"]:
+    """Bring a picture to ``size``, each channel by itself; pixels are squares, and their middles compared."""
+    if up == "nearest":
+        return F.interpolate(image, size=size, mode="nearest-exact")
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+
+class ScaledConvolution(nn.Module):
+    """A convolution in one of two parametrisations: the same function at the start, another training.
+
+    ::
+
+        tangent:   effective weights = s·w,  w ~ N(0, 1)
+        standard:  effective weights = w,    w ~ N(0, s²)        s = gain/√(fan in)
+
+    Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; He and others (2015) [he2015].
+    """
+
+    def __init__(self, weight: Tensor, layer: Convolution, gain: float, plan: _Plan) -> None:
+        super().__init__()
+        scale = gain / math.sqrt(weight[0].numel())
+        tangent = plan.parametrization == "tangent"
+        self.scale = scale if tangent else 1.0
+        self.weight = nn.Parameter(weight if tangent else weight * scale, requires_grad=layer.trained)
+        self.padding, self.stride = plan.padding, layer.stride
+
+    @property
+    def effective_weight(self) -> Tensor:
+        """The numbers that the input is convolved with, whatever the parametrisation."""
+        return self.weight * self.scale
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Pad if this layer does, and convolve."""
+        if self.padding is not None:
+            image = pad(image, self.weight.shape[-1] // 2, self.padding)
+        return F.conv2d(image, self.effective_weight, stride=self.stride)
+
+
+class _Function(nn.Module):
+    """A fixed map of pictures as a module: padding or pooling."""
+
+    def __init__(self, function: object, *settings: object) -> None:
+        super().__init__()
+        self.function, self.settings = function, settings
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert callable(self.function)
+        result: Tensor = self.function(image, *self.settings)
+        return result
+
+
+class _Around(nn.Module):
+    """The module of a :class:`Resampled`."""
+
+    def __init__(self, layer: Resampled, inner: nn.Module, side: nn.Module | None) -> None:
+        super().__init__()
+        self.inner, self.side = inner, side
+        self.up, self.merge = layer.up, layer.merge
+
+    def forward(self, image: Tensor) -> Tensor:
+        below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up)
+        if self.side is None:
+            return below
+        beside = self.side(image)
+        return below + beside if self.merge == "sum" else torch.cat([below, beside], dim=-3)
+
+
+def build(
+    architecture: Architecture,
+    *,
+    channels: int,
+    width: int,
+    generator: torch.Generator,
+    parametrization: Parametrization = "tangent",
+    outputs: int | None = None,
+) -> nn.Sequential:
+    """Make a network of this architecture, with random weights.
+
+    Args:
+        architecture: The description.
+        channels: Channels of the input.
+        width: Channels of each hidden layer.
+        generator: The source of the weights, and the device on which the network is made.
+        parametrization: ``"tangent"`` or ``"standard"``, see :class:`ScaledConvolution`: the same function
+            for the same generator.
+        outputs: Channels of the output; those of the input if None.
+
+    Returns:
+        A module from (B, channels, H, W) to (B, outputs, H, W), in float32. Weights of convolutions that are
+        not trained have no gradient. Its forward raises PictureError for pictures too small for the padding
+        or the scales.
+
+    Raises:
+        ValueError: A width or a number of channels below 1, an unknown parametrisation.
+
+    Cost: about (k·width)² weights for each hidden layer after the first.
+    """
+    for name, value in (("channels", channels), ("width", width), ("outputs", outputs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_parametrization(parametrization)
+    padding = None if architecture.pad_once else architecture.padding
+    plan = _Plan(width, padding, parametrization, generator)
+    network, inputs = plan.modules(architecture.layers[:-1], channels)
+    *_, last = architecture.convolutions()
+    network.append(plan.convolution(last, inputs, outputs or channels, gain=1.0))
+    if architecture.pad_once:
+        network.insert(0, _Function(pad, architecture.radius, architecture.padding))
+    return network
+
+
+def check_parametrization(parametrization: str) -> None:
+    """Refuse what is neither ``"tangent"`` nor ``"standard"``."""
+    if parametrization not in ("tangent", "standard"):
+        raise ValueError(f'parametrization must be "tangent" or "standard", got {parametrization!r}')
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all layers of a built network share."""
+
+    width: int
+    padding: Padding | None
+    parametrization: Parametrization
+    generator: torch.Generator
+
+    def modules(self, layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
+        """The modules of ``layers`` that take ``channels``, and how many they put out."""
+        sequence = nn.Sequential()
+        for layer, gain in with_gains(layers):
+            if isinstance(layer, Convolution):
+                outputs = max(1, round(layer.channels * self.width))
+                sequence.append(self.convolution(layer, channels, outputs, gain))
+                channels = outputs
+            elif isinstance(layer, Activation):
+                sequence.append(nn.LeakyReLU(layer.slope))
+            elif isinstance(layer, Pooling):
+                sequence.append(_Function(pool))
+            else:
+                inner, below = self.modules(layer.inner, channels)
+                side, beside = None, 0
+                if layer.side is not None:
+                    side, beside = self.modules(layer.side, channels)
+                sequence.append(_Around(layer, inner, side))
+                channels = below + (beside if layer.merge == "concatenate" else 0)
+        return sequence, channels
+
+    def convolution(self, layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
+        """One convolution with its random weights."""
+        shape = (outputs, inputs, layer.size, layer.size)
+        weight = torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return ScaledConvolution(weight, layer, gain, self)

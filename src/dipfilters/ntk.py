@@ -1,0 +1,315 @@
+"""The kernels of an infinitely wide network, in closed form, from its description.
+
+Two matrices are carried through the layers: the covariance Sigma of what a layer puts out at two pixels,
+over the random weights, and the tangent kernel Theta, the inner product of its gradients there::
+
+    input x         Sigma = xᵀx / C,                   Theta = 0
+    convolution     Sigma ← A(Sigma),                  Theta ← A(Theta) + Sigma if it is trained
+    activation      Theta ← V'(Sigma) ∘ Theta,         Sigma ← V(Sigma)
+    resampling D    Sigma ← D Sigma Dᵀ,                Theta ← D Theta Dᵀ
+    two branches    the sum; if concatenated, the mean weighted by their channels
+
+A is the mean over the k² offsets of a convolution, applied to both pixels at once, and for a leaky ReLU of
+slope α, with φ the angle between the pixels, cos φ = Sigma_ij / √(Sigma_ii Sigma_jj),
+
+    V(Sigma)_ij  = ( 2α Sigma_ij + (1−α)² √(Sigma_ii Sigma_jj) κ₁(φ) ) / (1+α²)
+    V'(Sigma)_ij = ( 2α + (1−α)² κ₀(φ) ) / (1+α²)
+
+Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; Arora and others (2019) [arora2019]; Novak and others
+(2020) [novak2020].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dipfilters.filters import MemoryBudgetError
+from dipfilters.images import check_picture
+from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
+from dipfilters.networks import (
+    Activation,
+    Architecture,
+    Convolution,
+    Layer,
+    Merge,
+    Parametrization,
+    Pooling,
+    check_parametrization,
+    pad,
+    pool,
+    upsample,
+    with_gains,
+)
+from dipfilters.patches import Padding
+
+Resampling = Callable[[Tensor], Tensor]  # a linear map of pictures, on a stack (B, 1, h, w) of them
+
+
+def output_kernel(
+    architecture: Architecture, image: Float[Tensor, "C H W"], *, budget_gb: float = 8.0
+) -> Float[Tensor, "N N"]:
+    """The covariance of the network's output at two pixels, over its random weights: Sigma, in float64.
+
+    It is also the tangent kernel if only the last convolution is trained. Arguments, errors and cost are
+    those of :func:`tangent_kernel`.
+
+    Source: Lee and others (2019) [lee2019]; Novak and others (2020) [novak2020].
+    """
+    return _dense(architecture, image, "tangent", budget_gb)[0]
+
+
+def tangent_kernel(
+    architecture: Architecture,
+    image: Float[Tensor, "C H W"],
+    *,
+    parametrization: Parametrization = "tangent",
+    budget_gb: float = 8.0,
+) -> Float[Tensor, "N N"]:
+    """The tangent kernel of the infinitely wide network between all pixels of its input: Theta, in float64.
+
+    ::
+
+        Theta_ij = Σ over the weights w of  ∂z_i/∂w ∂z_j/∂w,    for width → ∞
+
+    where z is one channel of the output; different channels have no kernel between them. The recursion is
+    that of this module.
+
+    Args:
+        architecture: The network.
+        image: Its input, (C, H, W): a picture, or noise.
+        parametrization: That of :func:`dipfilters.build`. The tangent kernel of the ``"standard"`` one grows
+            with the width, which a step of the order of 1/width makes up for: given is the limit of
+            Theta/width. A convolution's part in it is fan-in/(gain² width) times as large as in
+            ``"tangent"``, so that the first one, whose fan-in does not grow, has none.
+        budget_gb: Refuse work that takes more memory than this.
+
+    Raises:
+        PictureError: Not a picture, or too small for the padding or the scales.
+        ValueError: An unknown parametrisation.
+        MemoryBudgetError: The matrices would take more.
+
+    Cost: six N×N matrices of float64 for networks that pad once, N the pixels of the padded input (1.1 GB
+    for 64×64 pixels and three hidden 3×3 layers); up to fifteen for others (2 GB for 64×64, 32 GB for
+    128×128). About 60 operations on each entry a layer: 4 to 7 s for 64×64 on one core.
+
+    Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021];
+    Sohl-Dickstein and others (2020) [sohldickstein2020] for the two parametrisations.
+    """
+    check_parametrization(parametrization)
+    return _dense(architecture, image, parametrization, budget_gb)[1]
+
+
+def tangent_kernel_columns(
+    architecture: Architecture,
+    image: Float[Tensor, "C H W"],
+    pixels: Sequence[tuple[int, int]],
+    *,
+    parametrization: Parametrization = "tangent",
+    budget_gb: float = 8.0,
+) -> Float[Tensor, "N m"]:
+    """The columns of the tangent kernel that belong to some pixels, in float64.
+
+    For a network that pads once, each column is computed by itself, from the surroundings of its pixel that
+    the network sees. For others the whole matrix is formed first.
+
+    Args:
+        pixels: (row, column) of each pixel.
+
+    The other arguments are those of :func:`tangent_kernel`.
+
+    Raises:
+        IndexError: A pixel outside the picture.
+        PictureError, ValueError, MemoryBudgetError: As :func:`tangent_kernel`.
+
+    Cost: N·(2R+1)² entries a column, with R the radius that the network sees; for
+    networks that do not pad once, that of :func:`tangent_kernel`.
+    """
+    check_picture(image)
+    check_parametrization(parametrization)
+    height, width = image.shape[1:]
+    for r, c in pixels:
+        if not (0 <= r < height and 0 <= c < width):
+            raise IndexError(f"pixel {(r, c)} lies outside the picture of {height}×{width} pixels")
+    if not architecture.pad_once:
+        chosen = [r * width + c for r, c in pixels]
+        return _dense(architecture, image, parametrization, budget_gb)[1][:, chosen]
+    padded, reach = _padded(architecture, image), 2 * architecture.radius + 1
+    entries = height * width * len(pixels) + 9 * padded[0].numel() * reach**2
+    _check_budget(entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
+    columns = padded.new_empty(height * width, len(pixels))
+    for m, (r, c) in enumerate(pixels):
+        window = padded[:, r : r + reach, c : c + reach]
+        columns[:, m] = _between(architecture, window, padded, parametrization).theta.flatten()
+    return columns
+
+
+class _State(NamedTuple):
+    """The kernels between the pixels of two pictures, here two parts of the padded input.
+
+    Attributes:
+        sigma, theta: Of shape (h, w, H, W).
+        first, second: Sigma of each pixel with itself, (h, w) and (H, W).
+        channels: How many there are, as a multiple of the width; those of the input do not grow and are 0.
+    """
+
+    sigma: Tensor
+    theta: Tensor
+    first: Tensor
+    second: Tensor
+    channels: float
+
+
+def _dense(
+    architecture: Architecture, image: Tensor, parametrization: Parametrization, budget_gb: float
+) -> tuple[Tensor, Tensor]:
+    """Sigma and Theta between all pixels."""
+    check_picture(image)
+    height, width = image.shape[1:]
+    n = height * width
+    padded = _padded(architecture, image)
+    what = f"a dense kernel of {height}×{width} pixels takes"
+    remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
+    copies = 6 if architecture.pad_once else 15  # before a layer and after it; padding and skips hold others
+    _check_budget(copies * padded[0].numel() ** 2, budget_gb, what, remedy)
+    whole = _between(architecture, padded, padded, parametrization)
+    return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
+
+
+def _check_budget(entries: int, budget_gb: float, what: str, remedy: str) -> None:
+    size_gb = 8 * entries / 1e9
+    if size_gb > budget_gb:
+        raise MemoryBudgetError(
+            f"{what} {size_gb:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise budget_gb"
+        )
+
+
+def _padded(architecture: Architecture, image: Tensor) -> Tensor:
+    return pad(image.double()[None], architecture.radius, architecture.padding)[0]
+
+
+def _between(
+    architecture: Architecture, first: Tensor, second: Tensor, parametrization: Parametrization
+) -> _State:
+    """The kernels of the output between two pictures, which are one unless the network pads once."""
+    sigma = torch.einsum("cij,ckl->ijkl", first, second) / len(first)
+    powers = first.square().mean(0), second.square().mean(0)
+    start = _State(sigma, torch.zeros_like(sigma), *powers, 0.0)
+    padding = None if architecture.pad_once else architecture.padding
+    return _through(architecture.layers, start, padding, parametrization)
+
+
+def _through(
+    layers: tuple[Layer, ...], state: _State, padding: Padding | None, parametrization: Parametrization
+) -> _State:
+    """The kernels after ``layers``."""
+    for layer, gain in with_gains(layers):
+        if isinstance(layer, Convolution):
+            part = 1.0 if parametrization == "tangent" else state.channels * layer.size**2 / gain**2
+            state = _convolved(layer, state, padding, part * layer.trained)
+        elif isinstance(layer, Activation):
+            state = _activated(layer.slope, state)
+        elif isinstance(layer, Pooling):
+            state = _resampled(pool, state)
+        else:
+            size = (state.sigma.shape[2], state.sigma.shape[3])
+            below = _through(layer.inner, state, padding, parametrization)
+            below = _resampled(partial(upsample, size=size, up=layer.up), below)
+            if layer.side is None:
+                state = below
+            else:
+                state = _merged(layer.merge, below, _through(layer.side, state, padding, parametrization))
+    return state
+
+
+def _convolved(layer: Convolution, state: _State, padding: Padding | None, part: float) -> _State:
+    """A, and the convolution's own ``part`` in the tangent kernel."""
+    sigma, theta = (_averaged(kernel, layer, padding) for kernel in (state.sigma, state.theta))
+    first, second = (_averaged_power(power, layer, padding) for power in (state.first, state.second))
+    return _State(sigma, theta.add_(sigma, alpha=part), first, second, layer.channels)
+
+
+def _averaged(kernel: Tensor, layer: Convolution, padding: Padding | None) -> Tensor:
+    """A: the mean over the k² offsets of a convolution, applied to both pixels at once."""
+    size, step = layer.size, layer.stride
+    if size > 1 and padding is not None:
+        kernel = _along_both(kernel, partial(pad, radius=size // 2, padding=padding))
+    result = kernel.new_empty([(length - size) // step + 1 for length in kernel.shape])
+    for i in range(
+        len(result)
+    ):  # row by row: a matrix over 30 MB is ten times slower for each of its entries
+        row = _box_mean(kernel[i * step : i * step + size], size)
+        result[i] = row[0, ::step, ::step, ::step]
+    return result
+
+
+def _averaged_power(power: Tensor, layer: Convolution, padding: Padding | None) -> Tensor:
+    """The diagonal of A(Sigma) from that of Sigma."""
+    if padding is not None:
+        power = pad(power[None, None], layer.size // 2, padding)[0, 0]
+    return _box_mean(power, layer.size)[:: layer.stride, :: layer.stride]
+
+
+def _box_mean(values: Tensor, size: int) -> Tensor:
+    """The mean over size² offsets of a picture (h, w), or over common offsets of its pixels (h, w, H, W).
+
+    Both in one order of summation, so that a kernel's diagonal and a power are the same to the last digit.
+    """
+    for axis in (0, 1):
+        axes = range(axis, values.ndim, 2)
+        parts = []
+        for offset in range(size):
+            part = values
+            for a in axes:
+                part = part.narrow(a, offset, values.shape[a] - size + 1)
+            parts.append(part)
+        values = sum(parts[1:], start=parts[0])
+    return values / size**2
+
+
+def _activated(slope: float, state: _State) -> _State:
+    """V and V' of the module's docstring, in place: a convolution has just made these matrices.
+
+    At the angle 0, V changes nothing, so that the powers stay.
+    """
+    bent, norm, qq = (1 - slope) ** 2, 1 + slope**2, state.second
+    for sigma, theta, power in zip(state.sigma, state.theta, state.first, strict=True):
+        pp = power[:, None, None]
+        cosine = cosine_of_angle(pp, sigma, qq)
+        theta *= (2 * slope + bent * kappa0(cosine)) / norm
+        sigma.copy_((2 * slope * sigma + bent * torch.sqrt(pp * qq) * kappa1(cosine)) / norm)
+    return state
+
+
+def _resampled(resample: Resampling, state: _State) -> _State:
+    sigma, theta = (_along_both(kernel, resample) for kernel in (state.sigma, state.theta))
+    return _with_powers(sigma, theta, state.channels)
+
+
+def _merged(merge: Merge, below: _State, beside: _State) -> _State:
+    if merge == "sum":
+        return _with_powers(below.sigma + beside.sigma, below.theta + beside.theta, below.channels)
+    channels = below.channels + beside.channels
+    p, q = below.channels / channels, beside.channels / channels
+    return _with_powers(p * below.sigma + q * beside.sigma, p * below.theta + q * beside.theta, channels)
+
+
+def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
+    """The state of a network that does not pad once: both pictures are one, and its powers the diagonal."""
+    height, width = sigma.shape[:2]
+    power = sigma.reshape(height * width, -1).diagonal().reshape(height, width)
+    return _State(sigma, theta, power, power, channels)
+
+
+def _along_both(kernel: Tensor, resample: Resampling) -> Tensor:
+    """D kernel Dᵀ for a linear map D of pictures."""
+    for _ in range(2):  # along the second pixel; then the two change places
+        h, w = kernel.shape[:2]
+        mapped = resample(kernel.reshape(h * w, 1, *kernel.shape[2:]))
+        kernel = mapped.reshape(h, w, *mapped.shape[2:]).permute(2, 3, 0, 1)
+    return kernel

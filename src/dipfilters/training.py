@@ -1,0 +1,242 @@
+"""A training run as an iterator, and how far it moves the weights.
+
+The network's output f is trained to be the noisy picture y, with the loss ½ ‖f − f₀ − y‖². Where the tangent
+kernel Theta stays as it is, gradient descent with the step η is twicing with the filter W = η Theta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dipfilters.empirical import largest_eigenvalue
+from dipfilters.images import PictureError, check_picture
+from dipfilters.networks import ScaledConvolution
+from dipfilters.twicing import DivergenceError
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """w ← w − η ∂loss/∂w, with the step η, or 1/λ_max of the tangent kernel at the start if it is None."""
+
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_step(self.step)
+
+
+@dataclass(frozen=True)
+class StochasticGradientDescent:
+    """Gradient descent where each step looks at ``batch`` pixels, drawn anew without repetition.
+
+    Their part of the loss counts N/batch times, so that its mean over the draws is the whole loss. The step
+    is as for :class:`GradientDescent`; a batch of a few pixels may need a smaller one.
+    """
+
+    batch: int
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_step(self.step)
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1 pixel, got {self.batch}")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with a fixed step, and otherwise as PyTorch has it: moments of 0.9 and 0.999.
+
+    Source: Kingma and Ba (2015) [kingma2015].
+    """
+
+    step: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_step(self.step)
+
+
+Optimizer = GradientDescent | StochasticGradientDescent | Adam
+
+
+def _check_step(step: float | None) -> None:
+    if step is not None and not 0 < step < math.inf:
+        raise ValueError(f"step must be positive and finite, got {step}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a training run stands.
+
+    Attributes:
+        number: k, how many times the weights have been changed.
+        loss: ½ ‖z − y‖² over all pixels, for the weights of now.
+        estimate: z = f − f₀, the picture that the network makes now: (O, H, W).
+    """
+
+    number: int
+    loss: float
+    estimate: Float[Tensor, "O H W"] = field(repr=False, compare=False)
+
+
+def train(
+    network: nn.Module,
+    input: Float[Tensor, "C H W"],
+    target: Float[Tensor, "O H W"],
+    *,
+    optimizer: Optimizer,
+    steps: int,
+    subtract_start: bool = True,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """Train a network on one picture, and stop at every step to let the caller look.
+
+    ::
+
+        loss = ½ ‖f − f₀ − y‖²
+
+    Args:
+        network: Takes (1, C, H, W), gives (1, O, H, W). Its weights are changed in place.
+        input: What it is given, a picture or noise.
+        target: y, what it is to make of that.
+        optimizer: A :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`.
+        steps: How many changes of the weights.
+        subtract_start: Take the output f₀ at the start off, as the closed form does; else f₀ = 0 above.
+        generator: The source of the minibatches, on any device.
+
+    Yields:
+        Step 0, 1, … ``steps``. While the caller holds step k, the weights are those after k changes.
+
+    Raises:
+        PictureError: An input or a target that is no picture, or a target unlike the output.
+        ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator.
+        DivergenceError: The loss is infinite or NaN.
+
+    Cost: a forward and a backward pass a step, for minibatches too; the default step costs about ten
+    products with the tangent kernel once.
+    """
+    check_picture(input, "input")
+    check_picture(target, "target")
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
+    if isinstance(optimizer, StochasticGradientDescent) and generator is None:
+        raise ValueError("minibatches are drawn by chance: give a generator")
+    return _train(network, input, target, optimizer, steps, subtract_start, generator)
+
+
+def _train(
+    network: nn.Module,
+    input: Tensor,
+    target: Tensor,
+    optimizer: Optimizer,
+    steps: int,
+    subtract_start: bool,
+    generator: torch.Generator | None,
+) -> Iterator[Step]:
+    with torch.no_grad():
+        start = network(input[None])[0]
+    if start.shape != target.shape:
+        raise PictureError(
+            f"target must have the shape of the output, {tuple(start.shape)}, got {tuple(target.shape)}"
+        )
+    target = target.to(start) + (start if subtract_start else 0.0)
+    updates = _updates(network, input, optimizer)
+    for number in range(steps + 1):
+        output = network(input[None])[0]
+        residual = output - target
+        loss = 0.5 * float(residual.detach().double().square().sum())
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"the loss is {loss} after {number} steps of {optimizer}; use a smaller step than "
+                f"{updates.param_groups[0]['lr']:.3g}"
+            )
+        estimate = output.detach() - start if subtract_start else output.detach()
+        yield Step(number, loss, estimate)
+        if number < steps:
+            updates.zero_grad()
+            _objective(residual, optimizer, generator).backward()  # type: ignore[no-untyped-call]
+            updates.step()
+
+
+def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if isinstance(optimizer, Adam):
+        return torch.optim.Adam(weights, lr=optimizer.step)
+    step = optimizer.step
+    return torch.optim.SGD(weights, lr=1.0 / largest_eigenvalue(network, input) if step is None else step)
+
+
+def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generator | None) -> Tensor:
+    """The loss, or an estimate of it from the pixels of a minibatch."""
+    if not isinstance(optimizer, StochasticGradientDescent):
+        return 0.5 * residual.square().sum()
+    pixels = residual.flatten(1)
+    count = pixels.shape[1]
+    if optimizer.batch > count:
+        raise ValueError(f"batch must not exceed the {count} pixels of the picture, got {optimizer.batch}")
+    assert generator is not None
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    batch = order[: optimizer.batch].to(residual.device)
+    return 0.5 * count / optimizer.batch * pixels[:, batch].square().sum()
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far weights moved: ‖Δw‖₂ and ‖Δw‖_∞."""
+
+    l2: float
+    linf: float
+
+
+def effective_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of what each convolution's input is convolved with, by the layer's name, in their order.
+
+    In the tangent-kernel parametrisation the parameters are not that: their scale is taken into account.
+
+    Raises:
+        ValueError: No layer of :func:`dipfilters.build` in the network.
+    """
+    layers = {
+        name: layer.effective_weight.detach().clone()
+        for name, layer in network.named_modules()
+        if isinstance(layer, ScaledConvolution)
+    }
+    if not layers:
+        raise ValueError("the network holds no convolution made by build()")
+    return layers
+
+
+def weight_change(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, relative: bool = False
+) -> dict[str, Change]:
+    """How far the effective weights moved: for each layer, and under the name ``"all"`` for the whole.
+
+    ::
+
+        ‖Δw‖₂ = √(Σ Δw²),   ‖Δw‖_∞ = max |Δw|,   relative: divided by ‖w‖₂ and ‖w‖_∞ before
+
+    Args:
+        before: What :func:`effective_weights` gave before training.
+        after: What it gives now.
+        relative: Divide by the norms before.
+
+    Raises:
+        ValueError: Weights of two networks that are not alike.
+
+    Source: Tachella, Tang and Davies (2021) [tachella2021].
+    """
+    shapes = [{name: weight.shape for name, weight in weights.items()} for weights in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("before and after must come from one network, got weights of other names or shapes")
+
+    def change(names: list[str]) -> Change:
+        old = torch.cat([before[name].flatten().double() for name in names])
+        move = torch.cat([after[name].flatten().double() for name in names]) - old
+        l2, linf = float(move.norm()), float(move.abs().max())
+        return Change(l2 / float(old.norm()), linf / float(old.abs().max())) if relative else Change(l2, linf)
+
+    return {**{name: change([name]) for name in before}, "all": change(list(before))}

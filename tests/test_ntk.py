@@ -1,0 +1,440 @@
+"""Closed-form kernels against neural-tangents, written-out matrices, wide networks, and what must hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dipfilters import (
+    MemoryBudgetError,
+    PictureError,
+    arc_cosine_kernel,
+    autoencoder,
+    build,
+    extract_patches,
+    one_layer_tangent_kernel,
+    output_kernel,
+    skip,
+    tangent_kernel,
+    tangent_kernel_columns,
+    vanilla,
+)
+from dipfilters.networks import Activation, Architecture, Convolution, Layer, Pooling, Resampled, Upsampling
+from dipfilters.patches import Padding
+from tests.oracles import beyond_border
+from tests.samples import DEVICES, flat_and_textured, generator, picture, refused
+
+ORACLE = Path(__file__).parent / "oracles_nt"
+C, A = Convolution, Activation()
+
+
+def two_layers(size: int, slope: float, padding: Padding) -> Architecture:
+    hidden = (C(size), Activation(slope)) * 2
+    return Architecture((*hidden, C(1)), padding)
+
+
+def added(half: tuple[Layer, ...], up: Upsampling, *around: Layer) -> Resampled:
+    """A scale whose two branches end in a 1×1 convolution and are added."""
+    return Resampled((*half, *around, C(1)), up, (C(1),), "sum")
+
+
+# The networks of oracles_nt/make.py in the package's words.
+SAME_NETWORKS = {
+    "vanilla-1": vanilla(1, 5),
+    "vanilla-3": vanilla(3, 3),
+    "vanilla-leaky": vanilla(2, 3, slope=0.2),
+    "zero": two_layers(3, 0.0, "zero"),
+    "circular": two_layers(5, 0.1, "circular"),
+    "strides-nearest": autoencoder(2, 3, down="stride", up="nearest", padding="zero"),
+    "strides-bilinear": autoencoder(2, 3, down="stride"),
+    "pooling-nearest": autoencoder(2, 3, slope=0.2, up="nearest", padding="zero"),
+    "pooling-bilinear": autoencoder(2, 3),
+    "skip-concatenate": skip(2, 3, slope=0.2),
+    "skip-sum": Architecture(
+        (
+            *(C(3), A),
+            added((C(3, 2), A), "bilinear", added((C(3, 2), A), "bilinear"), C(3), A),
+            *(C(3), A, C(1)),
+        ),
+        "zero",
+    ),
+    "skip-sum-noise": Architecture(
+        (C(5), A, added((Pooling(), C(5), A), "nearest"), C(5), A, C(1)), "circular"
+    ),
+    "residual": Architecture(
+        (
+            *(C(3), A),
+            Resampled((Pooling(), C(3), A, C(1)), "nearest", (C(3), A, C(3)), "sum"),
+            *(C(3), A, C(1)),
+        ),
+        "circular",
+    ),
+}
+
+# What neural-tangents cannot say: reflection in each layer, an added branch beside a ReLU, unlike widths.
+OTHERS = {
+    "reflect-layers": two_layers(3, 0.0, "reflect"),
+    "autoencoder-reflect": autoencoder(1, 3, padding="reflect"),
+    "skip-sum-relu": skip(1, 3, merge="sum"),
+    "skip-narrow": skip(1, 3, slope=0.1, side_channels=0.25, up="nearest", padding="zero"),
+    "vanilla-zero": vanilla(2, 3, padding="zero"),
+}
+
+NETWORKS: dict[str, Architecture] = {**SAME_NETWORKS, **OTHERS}
+NO_PARAMETRIZATION: Any = "ntk"
+
+
+# ------------------------------------------------------------------------------------ neural-tangents
+
+
+def test_every_case_of_neural_tangents_is_compared():
+    provenance = json.loads((ORACLE / "provenance.json").read_text("utf-8"))
+    assert set(provenance["cases"]) == set(SAME_NETWORKS) == {path.stem for path in ORACLE.glob("*.npz")}
+    pinned = dict(
+        line.split("==") for line in (ORACLE / "requirements.txt").read_text("utf-8").splitlines() if line
+    )
+    assert pinned.items() <= provenance["versions"].items()
+
+
+@pytest.mark.parametrize("name", SAME_NETWORKS)
+def test_the_kernels_are_those_of_neural_tangents(name):
+    """Required is 1e-5 of the largest entry; two float64 implementations agree to 3e-15."""
+    with np.load(ORACLE / f"{name}.npz", allow_pickle=False) as stored:
+        image, output, tangent = (stored[key] for key in ("image", "output", "tangent"))
+    upper = np.triu_indices(image.shape[1] * image.shape[2])
+    image = torch.from_numpy(image)
+    for kernel, expected in ((output_kernel, output), (tangent_kernel, tangent)):
+        found = kernel(SAME_NETWORKS[name], image).numpy()[upper]
+        assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
+
+
+# ---------------------------------------------------------------------- one hidden layer, by its formula
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 3), (3, 5)])
+def test_one_hidden_layer_has_the_kernels_of_part_one(padding, channels, size):
+    """Sums of d terms in another order: a few rounding steps of values below 2."""
+    image, network = picture(channels, 7, 9), vanilla(1, size, padding=padding)
+    patches = extract_patches(image, size, padding=padding)
+    arc_cosine = arc_cosine_kernel()(patches, patches)
+    both = one_layer_tangent_kernel()(patches, patches)
+    assert torch.allclose(output_kernel(network, image), arc_cosine, rtol=0, atol=4e-15)
+    assert torch.allclose(tangent_kernel(network, image), both, rtol=0, atol=4e-15)
+    standard = tangent_kernel(network, image, parametrization="standard")
+    assert torch.allclose(standard, arc_cosine, rtol=0, atol=4e-15)
+
+
+# ------------------------------------------------------------------- every layer as a written-out matrix
+
+
+def shifted(height: int, width: int, offset: tuple[int, int], stride: int, padding: str) -> np.ndarray:
+    """The matrix that takes a picture to its values at an offset; a row of zeros beyond a zero border."""
+    rows = []
+    for r in range(0, height, stride):
+        for s in range(0, width, stride):
+            row = np.zeros(height * width)
+            a, b = beyond_border(r + offset[0], height, padding), beyond_border(s + offset[1], width, padding)
+            if a is not None and b is not None:
+                row[a * width + b] = 1.0
+            rows.append(row)
+    return np.array(rows)
+
+
+def weights_along_a_line(before: int, after: int, up: str) -> np.ndarray:
+    """Each new pixel's middle, seen in old pixels: the nearest one, or both neighbours by their nearness."""
+    matrix = np.zeros((after, before))
+    for i in range(after):
+        place = (i + 0.5) * before / after - 0.5
+        if up == "nearest":
+            matrix[i, math.floor(place + 0.5)] = 1.0
+            continue
+        place = min(max(place, 0.0), before - 1.0)
+        low = min(math.floor(place), before - 2) if before > 1 else 0
+        matrix[i, low] += 1.0 - (place - low)
+        if before > 1:
+            matrix[i, low + 1] += place - low
+    return matrix
+
+
+def halved(length: int) -> np.ndarray:
+    matrix = np.zeros((length // 2, length))
+    for i in range(length // 2):
+        matrix[i, 2 * i : 2 * i + 2] = 0.5
+    return matrix
+
+
+def bent(sigma: np.ndarray, slope: float) -> tuple[np.ndarray, np.ndarray]:
+    value, derivative = np.zeros_like(sigma), np.zeros_like(sigma)
+    for i in range(len(sigma)):
+        for j in range(len(sigma)):
+            norms = math.sqrt(sigma[i, i] * sigma[j, j])
+            phi = 0.0 if i == j else math.acos(min(1.0, sigma[i, j] / norms))
+            k1 = (math.sin(phi) + (math.pi - phi) * math.cos(phi)) / math.pi
+            k0 = (math.pi - phi) / math.pi
+            value[i, j] = (2 * slope * sigma[i, j] + (1 - slope) ** 2 * norms * k1) / (1 + slope**2)
+            derivative[i, j] = (2 * slope + (1 - slope) ** 2 * k0) / (1 + slope**2)
+    return value, derivative
+
+
+def kernels_by_matrices(layers, sigma, theta, size, padding):
+    """Each linear layer as the matrix it is; returns both kernels, the size and the channels."""
+    channels = 0.0
+    for layer in layers:
+        height, width = size
+        if isinstance(layer, Convolution):
+            radius = layer.size // 2
+            offsets = [(a, b) for a in range(-radius, radius + 1) for b in range(-radius, radius + 1)]
+            maps = [shifted(height, width, offset, layer.stride, padding) for offset in offsets]
+            sigma = sum(m @ sigma @ m.T for m in maps) / len(maps)
+            theta = sum(m @ theta @ m.T for m in maps) / len(maps) + (sigma if layer.trained else 0)
+            size = (-(-height // layer.stride), -(-width // layer.stride))
+            channels = layer.channels
+        elif isinstance(layer, Activation):
+            sigma, derivative = bent(sigma, layer.slope)
+            theta = derivative * theta
+        elif isinstance(layer, Pooling):
+            m = np.kron(halved(height), halved(width))
+            sigma, theta, size = m @ sigma @ m.T, m @ theta @ m.T, (height // 2, width // 2)
+        else:
+            below, tangent, small, inner = kernels_by_matrices(layer.inner, sigma, theta, size, padding)
+            m = np.kron(*(weights_along_a_line(b, a, layer.up) for b, a in zip(small, size, strict=True)))
+            below, tangent, channels = m @ below @ m.T, m @ tangent @ m.T, inner
+            if layer.side is None:
+                sigma, theta = below, tangent
+                continue
+            side, side_tangent, _, beside = kernels_by_matrices(layer.side, sigma, theta, size, padding)
+            if layer.merge == "sum":
+                sigma, theta = below + side, tangent + side_tangent
+            else:
+                channels = inner + beside
+                sigma = (inner * below + beside * side) / channels
+                theta = (inner * tangent + beside * side_tangent) / channels
+    return sigma, theta, size, channels
+
+
+LAYERWISE = {name: n for name, n in NETWORKS.items() if not n.pad_once}
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_the_kernels_are_those_of_written_out_matrices(name):
+    """acos of a cosine near 1 keeps 8 digits of the angle, which kappa0 feels once: 1e-8 of values near 5."""
+    network, image = LAYERWISE[name], picture(2, 5, 6, seed=7)
+    pixels = image.flatten(1).numpy()
+    start = pixels.T @ pixels / 2
+    sigma, theta, _, _ = kernels_by_matrices(network.layers, start, 0 * start, (5, 6), network.padding)
+    assert np.abs(output_kernel(network, image).numpy() - sigma).max() < 1e-10
+    assert np.abs(tangent_kernel(network, image).numpy() - theta).max() < 1e-7
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
+def test_a_network_that_pads_once_is_one_of_a_larger_picture_without_padding(padding):
+    """Pixels far from the border of a network that pads layer by layer see no padding at all."""
+    image = picture(1, 6, 7)
+    rows = [
+        [beyond_border(r, 6, padding) for r in range(-2, 8)],
+        [beyond_border(c, 7, padding) for c in range(-2, 9)],
+    ]
+    large = torch.zeros(1, 10, 11, dtype=torch.float64)
+    for a, r in enumerate(rows[0]):
+        for b, c in enumerate(rows[1]):
+            large[0, a, b] = 0.0 if r is None or c is None else image[0, r, c]
+    inner = torch.arange(110).reshape(10, 11)[2:-2, 2:-2].flatten()
+    whole = tangent_kernel(two_layers(3, 0.2, "zero"), large)
+    found = tangent_kernel(vanilla(2, 3, slope=0.2, padding=padding), image)
+    assert torch.allclose(found, whole[inner][:, inner], rtol=0, atol=1e-13)
+
+
+# ------------------------------------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize("name", ["vanilla-1", "vanilla-3", "vanilla-leaky", "vanilla-zero", "skip-sum-relu"])
+@pytest.mark.parametrize("parametrization", ["tangent", "standard"])
+def test_columns_are_those_of_the_dense_kernel(name, parametrization):
+    """Required is 1e-6; the same sums in the same order agree to rounding."""
+    network, image = NETWORKS[name], flat_and_textured(2, 7, 9)
+    pixels = [(0, 0), (6, 8), (3, 4), (0, 5), (3, 4)]
+    dense = tangent_kernel(network, image, parametrization=parametrization)
+    columns = tangent_kernel_columns(network, image, pixels, parametrization=parametrization)
+    expected = dense[:, [r * 9 + c for r, c in pixels]]
+    assert torch.allclose(columns, expected, rtol=0, atol=1e-14 * float(dense.max()))
+
+
+def test_no_pixels_no_columns():
+    assert tangent_kernel_columns(vanilla(1, 3), picture(1, 5, 6), []).shape == (30, 0)
+
+
+# ------------------------------------------------------------------------------------- what must hold
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_symmetric_and_positive_semi_definite(name):
+    network, image = NETWORKS[name], flat_and_textured(1, 7, 9)
+    for matrix in (output_kernel(network, image), tangent_kernel(network, image)):
+        assert torch.allclose(matrix, matrix.T, rtol=0, atol=1e-13 * float(matrix.max()))
+        eigenvalues = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+        assert float(eigenvalues[0]) >= -1e-12 * float(eigenvalues[-1])
+
+
+@pytest.mark.parametrize("network", [vanilla(2, 3, padding="circular"), two_layers(3, 0.1, "circular")])
+def test_a_shifted_picture_has_the_shifted_kernel(network):
+    image, moves = picture(1, 6, 7), (2, -3)
+    kernel = tangent_kernel(network, image).reshape(6, 7, 6, 7)
+    moved = tangent_kernel(network, image.roll(moves, (1, 2))).reshape(6, 7, 6, 7)
+    assert torch.allclose(moved, kernel.roll((*moves, *moves), (0, 1, 2, 3)), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["vanilla-3", "skip-concatenate", "skip-sum-relu"])
+def test_each_layer_has_its_part_in_the_tangent_kernel(name):
+    """The parts of the single layers add up; that of the last one alone is the output kernel."""
+    network, image = NETWORKS[name], picture(1, 6, 7)
+    count = len(list(network.convolutions()))
+    parts = [tangent_kernel(network.train_only([i == j for j in range(count)]), image) for i in range(count)]
+    whole = tangent_kernel(network, image)
+    assert torch.allclose(torch.stack(parts).sum(0), whole, rtol=0, atol=1e-13 * float(whole.max()))
+    assert torch.allclose(parts[-1], output_kernel(network, image), rtol=0, atol=1e-13)
+
+
+def test_the_parts_in_the_standard_parametrisation():
+    """fan-in/(gain² width): 0 for the first layer, 9/2 before a ReLU, 9/2·(1 + ¼) after a skip, 1 last."""
+    image = picture(1, 6, 7)
+    for network, shares in (
+        (vanilla(3, 3), (0, 4.5, 4.5, 1)),
+        (skip(1, 3, side_channels=0.25), (0, 4.5, 0.5, 5.625, 1)),
+    ):
+        count = len(shares)
+        parts = [
+            share * tangent_kernel(network.train_only([i == j for j in range(count)]), image)
+            for i, share in enumerate(shares)
+        ]
+        standard = tangent_kernel(network, image, parametrization="standard")
+        assert torch.allclose(standard, torch.stack(parts).sum(0), rtol=1e-12, atol=0)
+
+
+def test_a_brighter_picture_scales_the_kernel():
+    """ReLU networks without biases are homogeneous: half the light, a quarter of the kernel."""
+    image = picture(1, 6, 7)
+    for network in (vanilla(2, 3), skip(1, 3, slope=0.2)):
+        assert torch.allclose(
+            tangent_kernel(network, image / 2), tangent_kernel(network, image) / 4, rtol=1e-9, atol=0
+        )
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_noise_without_resampling_is_nearly_a_constant_plus_the_identity(depth):
+    """Zero-mean noise: the patches of two pixels are orthogonal up to 1/√d, d = 256·9 products.
+
+    The kernel moves with that cosine with a slope below 1.5 for each hidden layer, and 5 standard deviations
+    cover 3000 pairs.
+    """
+    noise = torch.randn(256, 8, 9, generator=generator(5), dtype=torch.float64)
+    kernel = tangent_kernel(vanilla(depth, 3, padding="circular"), noise)
+    apart = kernel[~torch.eye(72, dtype=torch.bool)]
+    assert float((apart - apart.mean()).abs().max()) < 5 * 1.5 * depth / math.sqrt(256 * 9)
+    assert float(apart.std() / apart.mean()) < 0.1
+    assert float(kernel.diagonal().min()) > 1.5 * float(apart.mean())
+
+
+def test_noise_with_pooling_is_not():
+    noise = torch.randn(256, 8, 8, generator=generator(5), dtype=torch.float64)
+    kernel = tangent_kernel(autoencoder(1, 3), noise).reshape(8, 8, 64)
+    assert float(kernel[4, 4, 4 * 8 + 5]) > 1.1 * float(kernel[4, 4, 0])
+
+
+# ------------------------------------------------------------------------------------- wide networks
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("parametrization", ["tangent", "standard"])
+def test_the_mean_kernel_of_many_wide_networks(name, parametrization):
+    """Gradients of 48 networks of width 96, between three pixels, two of them at the border.
+
+    Four and a half standard errors of the mean (6 entries, 10 cases), and 3/96 of the entry for the bias of
+    a finite width, which is of the order of 1/width for each hidden layer.
+    """
+    network, image, width = OTHERS[name], picture(1, 6, 7, seed=9), 96
+    pixels = [0, 6, 24]
+    grams, scale = [], width if parametrization == "standard" else 1
+    for seed in range(48):
+        built = build(
+            network, channels=1, width=width, generator=generator(seed), parametrization=parametrization
+        ).double()
+        outputs = built(image[None]).flatten()[pixels]
+        rows = [
+            torch.cat(
+                [g.flatten() for g in torch.autograd.grad(z, list(built.parameters()), retain_graph=True)]
+            )
+            for z in outputs
+        ]
+        jacobian = torch.stack(rows)
+        grams.append(jacobian @ jacobian.T / scale)
+    mean, error = torch.stack(grams).mean(0), torch.stack(grams).std(0) / math.sqrt(48)
+    expected = tangent_kernel(network, image, parametrization=parametrization)[pixels][:, pixels]
+    assert bool(((mean - expected).abs() < 4.5 * error + 3 / width * expected.abs()).all())
+    assert float((error / expected).max()) < 0.15
+
+
+# ------------------------------------------------------------------------------------------- doors
+
+
+def test_the_input_is_untouched_and_the_result_float64():
+    image = picture(1, 7, 9, dtype=torch.float32)
+    before = image.clone()
+    for network in (vanilla(1, 3), skip(1, 3)):
+        assert tangent_kernel(network, image).dtype == torch.float64
+        assert torch.equal(tangent_kernel(network, image), tangent_kernel(network, image.double()))
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_same_on_every_device(device):
+    image = picture(1, 7, 9)
+    for network in (vanilla(2, 3), skip(1, 3, up="nearest")):
+        found = tangent_kernel(network, image.to(device))
+        assert found.device.type == device
+        assert torch.allclose(found.cpu(), tangent_kernel(network, image), rtol=1e-10, atol=1e-12)
+
+
+def test_matrices_over_the_budget_are_refused():
+    image = torch.ones(1, 300, 300)
+    with refused(
+        MemoryBudgetError,
+        r"a dense kernel of 300×300 pixels takes \d+ GB, over the budget of 8 GB; use tangent_",
+    ):
+        tangent_kernel(vanilla(1, 3), image)
+    with refused(MemoryBudgetError, r"over the budget of 2 GB; use a smaller picture, or raise budget_gb"):
+        output_kernel(autoencoder(1, 3), image, budget_gb=2)
+    with refused(MemoryBudgetError, r"10 columns of 300×300 pixels take .* use fewer, or raise"):
+        tangent_kernel_columns(vanilla(9, 9), image, [(0, 0)] * 10, budget_gb=0.1)
+
+
+@pytest.mark.parametrize("pixel", [(-1, 0), (5, 0), (0, 6)])
+def test_pixels_outside_are_refused(pixel):
+    with refused(IndexError, "lies outside the picture of 5×6 pixels"):
+        tangent_kernel_columns(vanilla(1, 3), picture(1, 5, 6), [(0, 0), pixel])
+
+
+def test_what_is_no_picture_or_parametrisation_is_refused():
+    for function in (output_kernel, tangent_kernel):
+        with refused(PictureError, r"image must have shape \(C, H, W\), got \(5, 6\)"):
+            function(vanilla(1, 3), torch.ones(5, 6))
+        with refused(PictureError, "5×6 pixels are too few for reflect padding by 5"):
+            function(vanilla(5, 3), picture(1, 5, 6))
+        with refused(PictureError, "1×1 pixels cannot be halved"):
+            function(autoencoder(3, 1), picture(1, 5, 6))
+    with refused(PictureError, "image must have shape"):
+        tangent_kernel_columns(vanilla(1, 3), torch.ones(5, 6), [])
+    for wrong in (
+        lambda: tangent_kernel(vanilla(1, 3), picture(1, 5, 6), parametrization=NO_PARAMETRIZATION),
+        lambda: tangent_kernel_columns(
+            vanilla(1, 3), picture(1, 5, 6), [], parametrization=NO_PARAMETRIZATION
+        ),
+    ):
+        with refused(ValueError, 'parametrization must be "tangent" or "standard", got \'ntk\''):
+            wrong()

@@ -1,0 +1,326 @@
+"""Training runs: against twicing, against themselves, and what they do to the weights."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dipfilters import (
+    Adam,
+    Change,
+    DivergenceError,
+    GradientDescent,
+    LinearizedNetwork,
+    PictureError,
+    Step,
+    StochasticGradientDescent,
+    autoencoder,
+    build,
+    effective_weights,
+    empirical_tangent_kernel,
+    largest_eigenvalue,
+    skip,
+    tangent_kernel,
+    train,
+    vanilla,
+    weight_change,
+)
+from dipfilters.training import Optimizer
+from tests.oracles import twicing_by_recursion
+from tests.samples import DEVICES, generator, picture, refused
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "gradient descent": GradientDescent(),
+    "minibatches": StochasticGradientDescent(batch=10),
+    "Adam": Adam(1e-2),
+}
+
+
+def small(architecture=None, *, width=8, **options):
+    network = build(architecture or vanilla(2, 3), channels=1, width=width, generator=generator(1), **options)
+    return network.double()
+
+
+def run(network, *, optimizer, steps=20, seed=0, **options) -> list[Step]:
+    chance = generator(seed)
+    return list(
+        train(
+            network,
+            picture(1, 6, 7),
+            picture(1, 6, 7, seed=3),
+            optimizer=optimizer,
+            steps=steps,
+            generator=chance,
+            **options,
+        )
+    )
+
+
+# ------------------------------------------------------------------------------ training is twicing
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [vanilla(2, 3), autoencoder(1, 3), skip(1, 3, slope=0.2), vanilla(2, 3).train_only([False, True, True])],
+    ids=["vanilla", "autoencoder", "skip", "partly"],
+)
+@pytest.mark.parametrize("parametrization", ["tangent", "standard"])
+def test_gradient_descent_on_the_linearised_network_is_twicing(architecture, parametrization):
+    """Required is 1e-8 in float64; the only difference is the order of sums, 1e-14 after 60 steps."""
+    network = small(architecture, parametrization=parametrization)
+    image, target = picture(1, 6, 7), picture(1, 6, 7, seed=3)
+    kernel = empirical_tangent_kernel(network, image).numpy()
+    step = 1.0 / largest_eigenvalue(network, image)
+    states = run(LinearizedNetwork(network), optimizer=GradientDescent(step), steps=60)
+    pixels = target.flatten(1).T.numpy()
+    for k in (0, 1, 7, 60):
+        expected = twicing_by_recursion(step * kernel, pixels, k).T.reshape(1, 6, 7)
+        assert torch.allclose(states[k].estimate, torch.from_numpy(expected), rtol=0, atol=1e-12)
+
+
+def test_a_start_that_is_not_subtracted_is_twicing_from_there():
+    """z ← z + W (y − z) from z⁰ = f₀: the residual y − f₀ is twiced."""
+    network, image = small(), picture(1, 6, 7)
+    start = network(image[None])[0].detach()
+    kernel = empirical_tangent_kernel(network, image).numpy()
+    step = 1.0 / largest_eigenvalue(network, image)
+    states = run(LinearizedNetwork(network), optimizer=GradientDescent(step), steps=30, subtract_start=False)
+    assert torch.equal(states[0].estimate, start)
+    pixels = (picture(1, 6, 7, seed=3) - start).flatten(1).T.numpy()
+    expected = start + torch.from_numpy(twicing_by_recursion(step * kernel, pixels, 30).T.reshape(1, 6, 7))
+    assert torch.allclose(states[30].estimate, expected, rtol=0, atol=1e-12)
+
+
+def test_a_wide_network_follows_the_closed_form():
+    """Width 2048, one hidden layer, 50 steps of 1/λ_max(Theta): within 3 % of twicing.
+
+    The kernel's relative error is 2.3/√width (0.28, 0.15 and 0.073 at 64, 256 and 1024), 5 % here; at 64
+    by the same count 28 %, which does not pass.
+    """
+    architecture, image, target = vanilla(1, 3), picture(1, 8, 8), picture(1, 8, 8, seed=3)
+    kernel = tangent_kernel(architecture, image)
+    step = 1.0 / float(torch.linalg.eigvalsh(kernel)[-1])
+    expected = torch.from_numpy(
+        twicing_by_recursion(step * kernel.numpy(), target.reshape(-1, 1).numpy(), 50)
+    )
+    errors = {}
+    for width in (64, 2048):
+        network = small(architecture, width=width)
+        *_, last = train(network, image, target, optimizer=GradientDescent(step), steps=50)
+        errors[width] = float((last.estimate.flatten() - expected[:, 0]).norm() / expected.norm())
+    assert errors[2048] < 0.03
+    assert errors[64] > 2 * errors[2048]
+
+
+def test_the_default_step_is_one_over_the_largest_eigenvalue():
+    step = 1.0 / largest_eigenvalue(small(), picture(1, 6, 7))
+    one, other = (run(small(), optimizer=GradientDescent(s), steps=3) for s in (None, step))
+    assert torch.equal(one[-1].estimate, other[-1].estimate)
+
+
+def test_one_step_by_hand():
+    network, image, target = small(), picture(1, 6, 7), picture(1, 6, 7, seed=3)
+    twin = small()
+    start = twin(image[None])[0]
+    loss = 0.5 * (start - start.detach() - target).square().sum()
+    loss.backward()
+    states = run(network, optimizer=GradientDescent(1e-3), steps=1)
+    assert states[0].loss == pytest.approx(loss.item(), rel=1e-12)
+    assert float(states[0].estimate.abs().max()) == 0.0
+    for moved, old in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(moved, old - 1e-3 * old.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_adam_moves_each_weight_by_its_step_at_first():
+    """m/√v = ±1 after one step, wherever the gradient is not tiny."""
+    network = small()
+    before = [weight.detach().clone() for weight in network.parameters()]
+    run(network, optimizer=Adam(1e-3), steps=1)
+    moves = torch.cat([(w.detach() - b).flatten() for w, b in zip(network.parameters(), before, strict=True)])
+    assert float((moves.abs() - 1e-3).abs().median()) < 1e-8
+    assert float(moves.abs().max()) < 1e-3 * (1 + 1e-6)
+
+
+# ----------------------------------------------------------------------------------------- the run
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_loss_falls(name):
+    states = run(small(), optimizer=OPTIMIZERS[name], steps=100)
+    assert states[-1].loss < 0.5 * states[0].loss
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_runs_repeat_exactly_and_touch_no_global_seed(name):
+    state = torch.random.get_rng_state()
+    one, same = (run(small(), optimizer=OPTIMIZERS[name]) for _ in range(2))
+    assert [s.loss for s in one] == [s.loss for s in same]
+    assert torch.equal(one[-1].estimate, same[-1].estimate)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_another_generator_draws_other_minibatches():
+    one, other = (run(small(), optimizer=OPTIMIZERS["minibatches"], seed=seed) for seed in (0, 1))
+    assert one[0] == other[0]
+    assert one[-1].loss != other[-1].loss
+
+
+def test_the_gradient_of_a_minibatch_is_that_of_the_loss_on_average():
+    """Over 600 draws of 10 of 42 pixels, one step from the same start; within 4.5 standard errors."""
+    weight_after = []
+    for seed in range(600):
+        network = small(vanilla(1, 1), width=2)
+        run(network, optimizer=StochasticGradientDescent(10, 1e-3), steps=1, seed=seed)
+        weight_after.append(torch.cat([w.detach().flatten() for w in network.parameters()]))
+    whole = small(vanilla(1, 1), width=2)
+    run(whole, optimizer=GradientDescent(1e-3), steps=1)
+    expected = torch.cat([w.detach().flatten() for w in whole.parameters()])
+    drawn = torch.stack(weight_after)
+    error = drawn.std(0) / math.sqrt(600)
+    assert bool(((drawn.mean(0) - expected).abs() <= 4.5 * error).all())
+    assert float(error.max()) > 0.0
+
+
+def test_a_minibatch_of_all_pixels_is_the_whole_gradient():
+    one = run(small(), optimizer=StochasticGradientDescent(42, 1e-3))
+    other = run(small(), optimizer=GradientDescent(1e-3))
+    assert one[-1].loss == pytest.approx(other[-1].loss, rel=1e-10)
+
+
+def test_a_run_yields_and_the_weights_are_those_of_the_step():
+    network, image, target = small(), picture(1, 6, 7), picture(1, 6, 7, seed=3)
+    start = network(image[None])[0].detach()
+    states = train(network, image, target, optimizer=GradientDescent(), steps=3)
+    for k, state in enumerate(states):
+        assert state.number == k
+        assert torch.equal(network(image[None])[0].detach() - start, state.estimate)
+        assert state.loss == pytest.approx(0.5 * float((state.estimate - target).square().sum()), rel=1e-12)
+        assert not state.estimate.requires_grad
+    assert k == 3
+
+
+def test_the_input_and_the_target_are_untouched():
+    image, target = picture(1, 6, 7), picture(1, 6, 7, seed=3)
+    before = image.clone(), target.clone()
+    list(train(small(), image, target, optimizer=Adam(), steps=2))
+    assert torch.equal(image, before[0])
+    assert torch.equal(target, before[1])
+
+
+def test_layers_that_are_not_trained_stay():
+    network = small(vanilla(2, 3).train_only([False, True, False]))
+    before = effective_weights(network)
+    run(network, optimizer=Adam(1e-2))
+    change = weight_change(before, effective_weights(network))
+    assert [change[name].l2 > 0 for name in before] == [False, True, False]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_on_every_device(device):
+    network = small().to(device)
+    image, target = picture(1, 6, 7).to(device), picture(1, 6, 7, seed=3).to(device)
+    for optimizer in OPTIMIZERS.values():
+        *_, last = train(network, image, target, optimizer=optimizer, steps=2, generator=generator(0))
+        assert last.estimate.device.type == device
+
+
+# ------------------------------------------------------------------------------------------ weights
+
+
+def test_the_change_of_weights_by_hand():
+    """Δw = (3, 4) in one layer and (0, −12) in the other: 5, 12 and 13 together, at most 4, 12 and 12."""
+    before = {"0": torch.tensor([0.0, 2.0]), "2": torch.tensor([6.0, 8.0])}
+    after = {"0": torch.tensor([3.0, 6.0]), "2": torch.tensor([6.0, -4.0])}
+    assert weight_change(before, after) == {
+        "0": Change(5.0, 4.0),
+        "2": Change(12.0, 12.0),
+        "all": Change(13.0, 12.0),
+    }
+    relative = weight_change(before, after, relative=True)
+    assert relative["0"] == Change(2.5, 2.0)
+    assert relative["2"] == Change(1.2, 1.5)
+    assert relative["all"] == Change(13.0 / math.sqrt(104.0), 1.5)
+
+
+def test_effective_weights_are_copies_that_know_the_parametrisation():
+    networks = [small(parametrization=p) for p in ("tangent", "standard")]
+    tangent, standard = (effective_weights(network) for network in networks)
+    assert list(tangent) == list(standard)
+    for name in tangent:
+        assert torch.allclose(tangent[name], standard[name], rtol=1e-6, atol=0)
+    run(networks[0], optimizer=Adam(1e-2))
+    assert not torch.equal(tangent["1"], effective_weights(networks[0])["1"])
+
+
+@pytest.mark.parametrize("layer", [1, 3, 5])
+def test_wider_networks_move_less(layer):
+    """Gradient descent, standard parametrisation: ‖Δw‖₂ ~ 1/√width or less, from 64 to 256 a half.
+
+    The root of that is asked for, since one seed is looked at.
+    """
+    moved = []
+    for width in (64, 256):
+        chance = generator(2)
+        network = build(vanilla(2, 3), channels=1, width=width, generator=chance, parametrization="standard")
+        before = effective_weights(network)
+        image, target = (picture(1, 6, 7, seed=s, dtype=torch.float32) for s in (0, 3))
+        list(train(network, image, target, optimizer=GradientDescent(), steps=30))
+        moved.append(weight_change(before, effective_weights(network))[str(layer)].l2)
+    assert moved[1] < moved[0] / math.sqrt(2)
+
+
+# ------------------------------------------------------------------------------------------- doors
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GradientDescent(0.0), "step must be positive and finite, got 0.0"),
+        (lambda: GradientDescent(math.inf), "step must be positive and finite, got inf"),
+        (lambda: Adam(-1.0), "step must be positive and finite, got -1.0"),
+        (lambda: StochasticGradientDescent(0), "batch must be at least 1 pixel, got 0"),
+        (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
+    ],
+)
+def test_optimizers_that_cannot_be_are_refused(make, message):
+    with refused(ValueError, message):
+        make()
+
+
+def test_runs_that_cannot_be_are_refused_before_the_first_step():
+    """At the call, not when the first step is asked for, apart from what only the output can tell."""
+    network, image = small(), picture(1, 6, 7)
+
+    def start(**changes):
+        options = {"input": image, "target": image, "optimizer": Adam(), "steps": 1, **changes}
+        return train(network, **options)
+
+    with refused(PictureError, r"input must have shape \(C, H, W\)"):
+        start(input=image[0])
+    with refused(PictureError, r"target must have shape \(C, H, W\)"):
+        start(target=image[0])
+    with refused(ValueError, "steps must be at least 0, got -1"):
+        start(steps=-1)
+    with refused(ValueError, "minibatches are drawn by chance: give a generator"):
+        start(optimizer=StochasticGradientDescent(3))
+    with refused(PictureError, r"target must have the shape of the output, \(1, 6, 7\), got \(1, 5, 7\)"):
+        next(start(target=image[:, :5]))
+    with refused(ValueError, "batch must not exceed the 42 pixels of the picture, got 43"):
+        list(start(optimizer=StochasticGradientDescent(43), generator=generator(0)))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice():
+    with refused(
+        DivergenceError, r"the loss is (nan|inf) after \d+ steps of .*; use a smaller step than 1e\+06"
+    ):
+        run(small(vanilla(2, 3, slope=0.5)), optimizer=GradientDescent(1e6), steps=200)
+
+
+def test_weights_of_different_networks_are_refused():
+    one, other = effective_weights(small()), effective_weights(small(width=4))
+    with refused(ValueError, "before and after must come from one network"):
+        weight_change(one, other)
+    with refused(ValueError, r"the network holds no convolution made by build\(\)"):
+        effective_weights(torch.nn.Identity())
