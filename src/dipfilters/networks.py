@@ -6,8 +6,9 @@ A description is a tuple of layers. It says nothing of widths: those come in whe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from typing import Literal
 
@@ -202,7 +203,7 @@ def autoencoder(
     Raises:
         ArchitectureError: Fewer than one scale, or what a layer refuses.
     """
-    return _encoder_decoder(scales, kernel_size, slope, down, padding, Resampled(_BELOW, up))
+    return _encoder_decoder(scales, kernel_size, slope, down, padding, partial(Resampled, up=up))
 
 
 def skip(
@@ -228,15 +229,17 @@ def skip(
     """
     beside = Convolution(1, channels=1.0 if merge == "sum" else side_channels)
     side: tuple[Layer, ...] = (beside,) if merge == "sum" else (beside, Activation(slope))
-    around = Resampled(_BELOW, up, side, merge)
+    around = partial(Resampled, up=up, side=side, merge=merge)
     return _encoder_decoder(scales, kernel_size, slope, down, padding, around)
 
 
-_BELOW: tuple[Layer, ...] = (Convolution(1),)  # stands in for the layers below until those are known
-
-
 def _encoder_decoder(
-    scales: int, kernel_size: int, slope: float, down: Downsampling, padding: Padding, around: Resampled
+    scales: int,
+    kernel_size: int,
+    slope: float,
+    down: Downsampling,
+    padding: Padding,
+    around: Callable[[tuple[Layer, ...]], Resampled],
 ) -> Architecture:
     if scales < 1:
         raise ArchitectureError(f"scales must be at least 1, got {scales}")
@@ -246,8 +249,8 @@ def _encoder_decoder(
     half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
     inner: tuple[Layer, ...] = half
     for _ in range(scales - 1):
-        inner = (*half, replace(around, inner=inner), *block)
-    return Architecture((*block, replace(around, inner=inner), *block, Convolution(1)), padding)
+        inner = (*half, around(inner), *block)
+    return Architecture((*block, around(inner), *block, Convolution(1)), padding)
 
 
 def _check_order(layers: tuple[Layer, ...]) -> None:
@@ -376,14 +379,12 @@ class ScaledConvolution(nn.Module):
 class _Function(nn.Module):
     """A fixed map of pictures as a module: padding or pooling."""
 
-    def __init__(self, function: object, *settings: object) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function, self.settings = function, settings
+        self.function = function
 
     def forward(self, image: Tensor) -> Tensor:
-        assert callable(self.function)
-        result: Tensor = self.function(image, *self.settings)
-        return result
+        return self.function(image)
 
 
 class _Around(nn.Module):
@@ -442,7 +443,7 @@ def build(
     *_, last = architecture.convolutions()
     network.append(plan.convolution(last, inputs, outputs or channels, gain=1.0))
     if architecture.pad_once:
-        network.insert(0, _Function(pad, architecture.radius, architecture.padding))
+        network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
     return network
 
 

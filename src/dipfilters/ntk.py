@@ -94,9 +94,9 @@ def tangent_kernel(
         ValueError: An unknown parametrisation.
         MemoryBudgetError: The matrices would take more.
 
-    Cost: six N×N matrices of float64 for networks that pad once, N the pixels of the padded input (1.1 GB
-    for 64×64 pixels and three hidden 3×3 layers); up to fifteen for others (2 GB for 64×64, 32 GB for
-    128×128). About 60 operations on each entry a layer: 4 to 7 s for 64×64 on one core.
+    Cost: five N×N matrices of float64 for networks that pad once, N the pixels of the padded input (1 GB
+    for 64×64 pixels and three hidden 3×3 layers), eight for others (1.1 GB for 64×64, 17 GB for 128×128);
+    about 60 operations on each entry a layer: 4 to 7 s for 64×64 pixels on one core.
 
     Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021];
     Sohl-Dickstein and others (2020) [sohldickstein2020] for the two parametrisations.
@@ -175,7 +175,7 @@ def _dense(
     padded = _padded(architecture, image)
     what = f"a dense kernel of {height}×{width} pixels takes"
     remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
-    copies = 6 if architecture.pad_once else 15  # before a layer and after it; padding and skips hold others
+    copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
     _check_budget(copies * padded[0].numel() ** 2, budget_gb, what, remedy)
     whole = _between(architecture, padded, padded, parametrization)
     return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
@@ -197,11 +197,14 @@ def _between(
     architecture: Architecture, first: Tensor, second: Tensor, parametrization: Parametrization
 ) -> _State:
     """The kernels of the output between two pictures, which are one unless the network pads once."""
-    sigma = torch.einsum("cij,ckl->ijkl", first, second) / len(first)
-    powers = first.square().mean(0), second.square().mean(0)
-    start = _State(sigma, torch.zeros_like(sigma), *powers, 0.0)
     padding = None if architecture.pad_once else architecture.padding
-    return _through(architecture.layers, start, padding, parametrization)
+    # The first state has no name here, so that its two matrices go when the first layer is done with them.
+    return _through(architecture.layers, _inputs(first, second), padding, parametrization)
+
+
+def _inputs(first: Tensor, second: Tensor) -> _State:
+    sigma = torch.einsum("cij,ckl->ijkl", first, second) / len(first)
+    return _State(sigma, torch.zeros_like(sigma), first.square().mean(0), second.square().mean(0), 0.0)
 
 
 def _through(
@@ -292,11 +295,14 @@ def _resampled(resample: Resampling, state: _State) -> _State:
 
 
 def _merged(merge: Merge, below: _State, beside: _State) -> _State:
-    if merge == "sum":
-        return _with_powers(below.sigma + beside.sigma, below.theta + beside.theta, below.channels)
+    """Both branches together, in the matrices of the first, which upsampling has just made."""
     channels = below.channels + beside.channels
-    p, q = below.channels / channels, beside.channels / channels
-    return _with_powers(p * below.sigma + q * beside.sigma, p * below.theta + q * beside.theta, channels)
+    p, q = (1.0, 1.0) if merge == "sum" else (below.channels / channels, beside.channels / channels)
+    sigma, theta = (
+        one.mul_(p).add_(other, alpha=q)
+        for one, other in zip((below.sigma, below.theta), (beside.sigma, beside.theta), strict=True)
+    )
+    return _with_powers(sigma, theta, below.channels if merge == "sum" else channels)
 
 
 def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
