@@ -94,10 +94,10 @@ def test_a_start_that_is_not_subtracted_is_twicing_from_there():
 
 
 def test_a_wide_network_follows_the_closed_form():
-    """Width 2048, one hidden layer, 50 steps of 1/λ_max(Theta): within 3 % of twicing.
+    """Width 2048, one hidden layer, 50 steps of 1/λ_max(Theta): within 2 % of twicing (1.2 % for this seed).
 
-    The kernel's relative error is 2.3/√width (0.28, 0.15 and 0.073 at 64, 256 and 1024), 5 % here; at 64
-    by the same count 28 %, which does not pass.
+    The kernel is off by 2.3/√width of itself, 5 %, of which the output, whose leading part has converged,
+    feels a part. A narrow network (2.9 % at width 64) does not pass.
     """
     architecture, image, target = vanilla(1, 3), picture(1, 8, 8), picture(1, 8, 8, seed=3)
     kernel = tangent_kernel(architecture, image)
@@ -110,8 +110,7 @@ def test_a_wide_network_follows_the_closed_form():
         network = small(architecture, width=width)
         *_, last = train(network, image, target, optimizer=GradientDescent(step), steps=50)
         errors[width] = float((last.estimate.flatten() - expected[:, 0]).norm() / expected.norm())
-    assert errors[2048] < 0.03
-    assert errors[64] > 2 * errors[2048]
+    assert errors[2048] < 0.02 < errors[64]
 
 
 def test_the_default_step_is_one_over_the_largest_eigenvalue():
