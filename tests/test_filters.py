@@ -504,6 +504,11 @@ def test_a_pixel_outside_is_refused(pixel):
         rows_filter().row(pixel)
 
 
+def test_whole_numbers_are_refused_not_truncated():
+    with refused(PictureError, r"picture must hold floats, got torch.uint8; divide 8-bit values by 255"):
+        rows_filter().apply(torch.zeros(1, 7, 6, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("shape", [(1, 6, 7), (1, 7, 5), (6,), (2, 1, 42)])
 def test_a_picture_of_another_size_is_refused(shape):
     with refused(PictureError, r"picture must be \(7, 6\) pixels like the filter's, got \("):

@@ -323,7 +323,7 @@ def test_the_same_values_on_every_device(kernel, device):
 # ------------------------------------------------------------------------------------------- doors
 
 
-@pytest.mark.parametrize("bandwidth", [0.0, -0.1, math.nan])
+@pytest.mark.parametrize("bandwidth", [0.0, -0.1, math.nan, 1e-200])
 def test_a_bandwidth_that_is_not_positive_is_refused(bandwidth):
     with refused(ValueError, rf"bandwidth must be positive, in grey levels of \[0, 1\], got {bandwidth}"):
         gaussian_kernel(bandwidth)

@@ -133,10 +133,12 @@ class KernelFilter:
         """W times a picture, or a stack of them: the same W for each channel. Same dtype out as in.
 
         Raises:
-            PictureError: A picture of another height or width.
+            PictureError: A picture of another height or width, or of whole numbers.
 
         Cost: N² kernel values, once for the whole stack.
         """
+        if not picture.is_floating_point():
+            raise PictureError(f"picture must hold floats, got {picture.dtype}; divide 8-bit values by 255")
         if tuple(picture.shape[-2:]) != self.shape:
             raise PictureError(
                 f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"

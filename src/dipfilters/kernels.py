@@ -107,7 +107,7 @@ class GaussianKernel(Kernel):
     bandwidth: float
 
     def __post_init__(self) -> None:
-        if not self.bandwidth > 0:
+        if not (self.bandwidth > 0 and self.bandwidth**2 > 0):  # the square of 1e-200 is 0
             raise ValueError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
 
     def from_products(
