@@ -199,7 +199,7 @@ def test_bad_arguments_are_refused():
     network, image = small("vanilla"), picture(2, 6, 7)
     with refused(PictureError, r"input must have shape \(C, H, W\), got \(6, 7\)"):
         empirical_tangent_kernel(network, image[0])
-    with refused(IndexError, r"pixel \(6, 0\) lies outside the output of 6×7 pixels"):
+    with refused(IndexError, r"pixel \(6, 0\) lies outside the picture of 6×7 pixels"):
         empirical_tangent_kernel(network, image, pixels=[(6, 0)])
     with refused(MemoryBudgetError, "42 columns of the kernel of 6×7 pixels take .* call tangent_product"):
         empirical_tangent_kernel(network, image, budget_gb=1e-6)

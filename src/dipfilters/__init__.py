@@ -7,10 +7,12 @@ The helper package of the book, small enough to read in an evening, from top to 
 * :func:`extract_patches` turns a picture into the patches around its pixels;
 * a **kernel** says how alike two patches are: :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
   :func:`one_layer_tangent_kernel`;
-* :class:`KernelFilter` lays a kernel over a picture as a linear filter, one row of weights a pixel;
+* :class:`KernelFilter` lays a kernel over a picture as a linear filter, one row of weights a pixel, which
+  its ``low_rank`` approximates by a :class:`LowRankFilter` from a few of its columns;
 * one description of an **architecture**, :func:`vanilla`, :func:`autoencoder` or :func:`skip`, gives a
   network of any width by :func:`build`, and in closed form the kernels of an infinitely wide one:
-  :func:`output_kernel`, :func:`tangent_kernel`, :func:`tangent_kernel_columns`;
+  :func:`output_kernel`, :func:`tangent_kernel`, :func:`tangent_kernel_columns`, and as a filter
+  :class:`TangentFilter`;
 * :func:`twicing` iterates a filter on its own residual, :class:`SpectralTwicing` does so for all numbers
   of steps at once, and knows bias, variance and degrees of freedom; :func:`measured_bias_variance` measures
   the same on draws of the noise; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop`
@@ -31,7 +33,7 @@ from dipfilters.empirical import (
     largest_eigenvalue,
     tangent_product,
 )
-from dipfilters.filters import KernelFilter, MemoryBudgetError
+from dipfilters.filters import KernelFilter, LowRankFilter, MemoryBudgetError
 from dipfilters.images import (
     PICTURES,
     Picture,
@@ -58,7 +60,7 @@ from dipfilters.networks import (
     skip,
     vanilla,
 )
-from dipfilters.ntk import output_kernel, tangent_kernel, tangent_kernel_columns
+from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
 from dipfilters.patches import extract_patches
 from dipfilters.settings import choose_device, choose_profile
 from dipfilters.training import (
@@ -93,12 +95,14 @@ __all__ = [
     "Kernel",
     "KernelFilter",
     "LinearizedNetwork",
+    "LowRankFilter",
     "MemoryBudgetError",
     "Picture",
     "PictureError",
     "SpectralTwicing",
     "Step",
     "StochasticGradientDescent",
+    "TangentFilter",
     "add_noise",
     "arc_cosine_kernel",
     "autoencoder",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
 from dipfilters.filters import MemoryBudgetError
-from dipfilters.images import check_picture
+from dipfilters.images import check_picture, pixel_numbers
 
 Weights = dict[str, Tensor]
 
@@ -79,10 +79,7 @@ def empirical_tangent_kernel(
     """
     output, product = _kernel_products(network, input)
     outputs, height, width = output.shape
-    chosen = [divmod(i, width) for i in range(height * width)] if pixels is None else pixels
-    for r, c in chosen:
-        if not (0 <= r < height and 0 <= c < width):
-            raise IndexError(f"pixel {(r, c)} lies outside the output of {height}×{width} pixels")
+    chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
     size_gb = output.element_size() * height * width * len(chosen) / 1e9
     if size_gb > budget_gb:
         raise MemoryBudgetError(
@@ -90,10 +87,10 @@ def empirical_tangent_kernel(
             f"budget of {budget_gb:g} GB; call tangent_product, name fewer pixels, or raise budget_gb"
         )
     kernel = output.new_zeros(height * width, len(chosen))
-    for m, (r, c) in enumerate(chosen):
+    for m, i in enumerate(chosen):
         for o in range(outputs):
             unit = torch.zeros_like(output)
-            unit[o, r, c] = 1.0
+            unit[o].view(-1)[i] = 1.0
             kernel[:, m] += product(unit)[o].flatten() / outputs
     return kernel
 

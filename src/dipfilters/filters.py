@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -11,12 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.images import PictureError
+from dipfilters.images import PictureError, pixel_numbers
 from dipfilters.kernels import Kernel
 from dipfilters.patches import Padding, extract_patches
 
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
 _KEPT_ENTRIES = 2**26  # a kernel matrix up to 537 MB (90×90 pixels) is kept between products
+_DROPPED = (
+    1e-10  # eigenvalues below this share of the largest are rounding, to float64's 1e-16 times thousands
+)
+_ROUNDS = 10  # adaptive columns are drawn in so many rounds; more are slower and hardly better
+
+Normalize = Literal["rows", "spectral"] | float
+Sampling = Literal["uniform", "adaptive"]
 
 
 class MemoryBudgetError(MemoryError):
@@ -30,7 +39,288 @@ class SymmetricForm(NamedTuple):
     weights: Float[Tensor, " N"]
 
 
-class KernelFilter:
+class Decomposition(NamedTuple):
+    """W = right diag(λ) leftᵀ with leftᵀ right = I: the eigenvectors whose eigenvalues are not zero.
+
+    For a symmetric W, left and right are one, and orthonormal.
+    """
+
+    eigenvalues: Float[Tensor, " m"]
+    left: Float[Tensor, "N m"]
+    right: Float[Tensor, "N m"]
+
+
+class Filter(ABC):
+    """The N×N filter matrix W made from a symmetric kernel matrix K between the pixels of a picture.
+
+    ::
+
+        W = D⁻¹ K, D = diag(K 1)     normalize="rows": each row is a weighted average
+        W = K / λ_max(K)             normalize="spectral": symmetric, largest eigenvalue 1
+        W = η K                      normalize=η: symmetric
+
+    Attributes:
+        shape: (H, W) of the picture, N = H·W.
+        normalize: ``"rows"``, ``"spectral"``, or the number η.
+    """
+
+    def __init__(self, shape: tuple[int, int], normalize: Normalize, device: torch.device) -> None:
+        if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
+            raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
+        if not isinstance(normalize, str) and not 0 < normalize < math.inf:
+            raise ValueError(f"normalize as a number must be positive and finite, got {normalize}")
+        self.shape = shape
+        self.normalize = normalize
+        self._ones = torch.ones(math.prod(shape), 1, dtype=torch.float64, device=device)
+
+    @abstractmethod
+    def _times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
+        """K times the columns of a matrix."""
+
+    @abstractmethod
+    def _kernel_columns(self, pixels: Sequence[int]) -> Float[Tensor, "N m"]:
+        """The columns of K that belong to some pixels, numbered r·W + c."""
+
+    @abstractmethod
+    def _kernel_diagonal(self) -> Float[Tensor, " N"]:
+        """K_ii for every pixel i."""
+
+    @abstractmethod
+    def _dense_kernel(self, budget_gb: float) -> Float[Tensor, "N N"]:
+        """K itself, or MemoryBudgetError."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether W is its own transpose: it is, unless its rows are normalised."""
+        return self.normalize != "rows"
+
+    @cached_property
+    def scale(self) -> float:
+        """The factor η of W = η K; 1 for a row-normalised filter, whose rows have factors of their own."""
+        if isinstance(self.normalize, str):
+            return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
+        return float(self.normalize)
+
+    @cached_property
+    def row_sums(self) -> Float[Tensor, " N"]:
+        """D = K 1, the sum of each row of the kernel matrix.
+
+        Raises:
+            ValueError: A sum that is not positive, so that no weighted average can be made of its row.
+        """
+        return self._check_sums(self._times_kernel(self._ones)[:, 0])
+
+    def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
+        """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
+
+        Args:
+            pixel: (row, column), counted from the upper left corner.
+
+        Raises:
+            IndexError: A pixel outside the picture.
+            ValueError: As :attr:`row_sums`, which the products with a row-normalised W may raise too.
+
+        Cost: N kernel values.
+        """
+        (i,) = pixel_numbers([pixel], self.shape)
+        weights = self._kernel_columns([i])[:, 0]
+        if self.normalize == "rows":
+            weights = weights / self._check_sums(weights.sum()[None], first=i)
+        else:
+            weights = weights * self.scale
+        return weights.reshape(self.shape)
+
+    def columns(self, pixels: Sequence[tuple[int, int]]) -> Float[Tensor, "N m"]:
+        """The columns of W that belong to some pixels (row, column): how much each gives to all others.
+
+        Raises:
+            IndexError: A pixel outside the picture.
+
+        Cost: N kernel values a column; all row sums besides if the rows are normalised.
+        """
+        columns = self._kernel_columns(pixel_numbers(pixels, self.shape))
+        return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
+
+    def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
+        """W times a picture, or a stack of them: the same W for each channel. Same dtype out as in.
+
+        Raises:
+            PictureError: A picture of another height or width, or of whole numbers.
+
+        Cost: N² kernel values, once for the whole stack.
+        """
+        if not picture.is_floating_point():
+            raise PictureError(f"picture must hold floats, got {picture.dtype}; divide 8-bit values by 255")
+        if tuple(picture.shape[-2:]) != self.shape:
+            raise PictureError(
+                f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
+            )
+        columns = picture.reshape(-1, len(self._ones)).T.to(self._ones)
+        if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
+            product = self._times_kernel(torch.cat([columns, self._ones], dim=1))
+            product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
+        else:
+            product = self._times_kernel(columns) * self.scale
+        return product.T.reshape(picture.shape).to(picture.dtype)
+
+    def dense(self, *, budget_gb: float = 4.0) -> Float[Tensor, "N N"]:
+        """The matrix W itself, in float64.
+
+        Raises:
+            MemoryBudgetError: It would take more than ``budget_gb`` GB.
+
+        Cost: 8 N² bytes: 0.13 GB for 64×64 pixels, 2.1 GB for 128×128, 34 GB for 256×256.
+        """
+        matrix = self._dense_kernel(budget_gb)
+        if self.normalize == "rows":
+            return matrix / self.row_sums[:, None]
+        return matrix * self.scale
+
+    def symmetric_form(self, *, budget_gb: float = 4.0) -> SymmetricForm:
+        """A symmetric matrix with the eigenvalues of W, and the weights that lead back to W.
+
+        A symmetric W is its own form, with weights of one. For rows that sum to one,
+        A = D^(−1/2) K D^(−1/2), and the weights are D: W is not symmetric, but similar to A.
+
+        Raises:
+            MemoryBudgetError: As :meth:`dense`.
+
+        Source: Milanfar (2013) [milanfar2013].
+        """
+        matrix = self._dense_kernel(budget_gb)
+        if self.symmetric:
+            return SymmetricForm(matrix * self.scale, self._ones[:, 0])
+        root = self.row_sums.sqrt()
+        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.row_sums)
+
+    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
+        """The eigenvalues of W, the largest first, with its left and right eigenvectors.
+
+        Raises:
+            MemoryBudgetError: As :meth:`dense`.
+
+        Cost: about 10 N³ operations (some tenths of a second for 32×32 pixels, some seconds for 64×64 on two
+        cores), four N×N matrices of float64.
+        """
+        matrix, weights = self.symmetric_form(budget_gb=budget_gb)
+        eigenvalues, vectors = torch.linalg.eigh(matrix)
+        return self._with_weights(eigenvalues.flip(0), vectors.flip(1), weights)
+
+    def low_rank(
+        self,
+        columns: int,
+        *,
+        generator: torch.Generator,
+        sampling: Sampling = "uniform",
+        budget_gb: float = 4.0,
+    ) -> LowRankFilter:
+        """The Nyström approximation of this filter, from some columns of its kernel matrix.
+
+        ::
+
+            K ≈ C M⁺ Cᵀ,    C = K[:, I],   M = K[I, I]
+
+        with I a random set of pixels. What the columns in I span is kept exactly, the rest is left out.
+        Eigenvalues of M below 1e-10 of the largest kernel value are rounding, and dropped from M⁺.
+
+        Args:
+            columns: How many pixels are in I.
+            generator: The source of chance.
+            sampling: ``"uniform"`` draws every pixel with the same chance. ``"adaptive"`` draws in ten
+                rounds, each pixel with a chance in proportion to K_ii − (C M⁺ Cᵀ)_ii, what the columns so
+                far miss of it: randomly pivoted Cholesky, in blocks.
+            budget_gb: Refuse work that takes more memory than this.
+
+        Raises:
+            ValueError: A number of columns below 1 or above N; an unknown sampling.
+            MemoryBudgetError: Columns and factor would take more.
+
+        Cost: N·m kernel values and about 2 N m² operations for m columns, 16 N m bytes: 5 s and 0.7 GB for
+        256×256 pixels and 1 % of them on two cores.
+
+        Source: Williams and Seeger (2001) [williams2001]; Chen, Epperly, Tropp and Webber (2025) [chen2025]
+        for the adaptive sampling.
+        """
+        n = len(self._ones)
+        if not 1 <= columns <= n:
+            raise ValueError(f"columns must lie between 1 and the {n} pixels of the picture, got {columns}")
+        if sampling not in ("uniform", "adaptive"):
+            raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
+        if 16 * n * columns / 1e9 > budget_gb:
+            raise MemoryBudgetError(
+                f"{columns} columns of {self.shape[0]}×{self.shape[1]} pixels take "
+                f"{16 * n * columns / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use fewer columns, a "
+                f"smaller picture, or raise budget_gb"
+            )
+        factor = self._nystrom_factor(columns, generator, rounds=1 if sampling == "uniform" else _ROUNDS)
+        return LowRankFilter(factor, self.shape, normalize=self.normalize)
+
+    def _nystrom_factor(self, count: int, generator: torch.Generator, rounds: int) -> Float[Tensor, "N m"]:
+        """B with C M⁺ Cᵀ = B Bᵀ. The first round draws uniformly; each later one looks at what is missing."""
+        diagonal = self._kernel_diagonal()
+        largest = float(diagonal.max())
+        chances = torch.ones_like(diagonal)
+        factor = diagonal.new_empty(len(diagonal), 0)
+        for part in np.array_split(np.arange(count), min(rounds, count)):
+            draws = min(len(part), int((chances > 0).sum()))
+            if draws == 0:  # nothing is missing any more
+                break
+            where = torch.multinomial(chances.to(generator.device), draws, generator=generator)
+            chosen = where.to(diagonal.device)
+            missing = self._kernel_columns(chosen.tolist()) - factor @ factor[chosen].T
+            values, vectors = torch.linalg.eigh(missing[chosen])
+            kept = values > _DROPPED * largest
+            factor = torch.cat([factor, missing @ (vectors[:, kept] / values[kept].sqrt())], dim=1)
+            chances = diagonal - factor.square().sum(1)
+            chances = torch.where(chances > _DROPPED * largest, chances, 0.0)
+        return factor
+
+    def _with_weights(self, eigenvalues: Tensor, vectors: Tensor, weights: Tensor) -> Decomposition:
+        """The decomposition of W from that of its symmetric form."""
+        if self.symmetric:
+            return Decomposition(eigenvalues, vectors, vectors)
+        root = weights.sqrt()[:, None]
+        return Decomposition(eigenvalues, root * vectors, vectors / root)
+
+    def _check_sums(self, sums: Tensor, first: int = 0) -> Tensor:
+        """The row sums of the pixels from ``first`` on, if all are positive."""
+        refused = torch.nonzero(~(sums > 0))
+        if len(refused) > 0:
+            i = int(refused[0])
+            raise ValueError(
+                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g} and "
+                f"make no average: its patch, black perhaps, resembles none; use "
+                f'normalize="spectral", another kernel or a wider bandwidth'
+            )
+        return sums
+
+    def _check_dense(self, budget_gb: float) -> None:
+        size_gb = 8 * len(self._ones) ** 2 / 1e9
+        if size_gb > budget_gb:
+            raise MemoryBudgetError(
+                f"the dense filter of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
+                f"the budget of {budget_gb:g} GB; call apply(), row() or low_rank(), which need no such "
+                f"matrix, use a smaller picture, or raise budget_gb"
+            )
+
+    def _largest_eigenvalue(self) -> float:
+        """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
+        from scipy.sparse.linalg import LinearOperator, eigsh
+
+        n = len(self._ones)
+        if n <= 8:  # Lanczos needs more pixels than vectors
+            return float(torch.linalg.eigvalsh(self._kernel_columns(range(n)))[-1])
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            column = torch.from_numpy(vector.reshape(n, -1)).to(self._ones)
+            return self._times_kernel(column).cpu().numpy()
+
+        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+        value = eigsh(operator, k=1, which="LA", ncv=8, tol=1e-10, v0=np.ones(n), return_eigenvectors=False)
+        return float(value[0])
+
+
+class KernelFilter(Filter):
     """The N×N filter matrix W of a kernel between the patches of a picture, N = H·W.
 
     ::
@@ -68,192 +358,112 @@ class KernelFilter:
         kernel: Kernel,
         *,
         patch_size: int,
-        normalize: Literal["rows", "spectral"] | float,
+        normalize: Normalize,
         spatial: float | None = None,
         padding: Padding = "reflect",
     ) -> None:
-        if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
-            raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
-        if not isinstance(normalize, str) and not 0 < normalize < math.inf:
-            raise ValueError(f"normalize as a number must be positive and finite, got {normalize}")
         if spatial is not None and not spatial > 0:
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
+        self._patches = extract_patches(image, patch_size, padding=padding).double()
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device)
         self.kernel = kernel
         self.patch_size = patch_size
-        self.normalize = normalize
         self.spatial = spatial
-        self._patches = extract_patches(image, patch_size, padding=padding).double()
-        self.shape = (image.shape[1], image.shape[2])
 
-    @property
-    def symmetric(self) -> bool:
-        """Whether W is its own transpose: it is, unless its rows are normalised."""
-        return self.normalize != "rows"
+    def _kernel_diagonal(self) -> Tensor:
+        powers = self._patches.square().mean(1)
+        return self.kernel.from_products(powers, powers, powers)
 
-    @cached_property
-    def scale(self) -> float:
-        """The factor η of W = η K; 1 for a row-normalised filter, whose rows have factors of their own."""
-        if isinstance(self.normalize, str):
-            return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
-        return float(self.normalize)
+    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
+        return self._rows(torch.as_tensor(pixels, device=self._patches.device)).T
 
-    @cached_property
-    def row_sums(self) -> Float[Tensor, " N"]:
-        """D = K 1, the sum of each row of the kernel matrix.
+    def _rows(self, pixels: Tensor) -> Tensor:
+        """Rows of K, filled tile by tile, since a kernel needs several times the memory of its result."""
+        rows = self._patches.new_empty(len(pixels), len(self._patches))
+        for part in self._tiles(torch.arange(len(pixels))):
+            rows[part] = self._tile(pixels[part])
+        return rows
 
-        Raises:
-            ValueError: A sum that is not positive, so that no weighted average can be made of its row.
-        """
-        return self._check_sums(self._times_kernel(torch.ones_like(self._patches[:, :1]))[:, 0])
-
-    def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
-        """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
-
-        Args:
-            pixel: (row, column), counted from the upper left corner.
-
-        Raises:
-            IndexError: A pixel outside the picture.
-            ValueError: As :attr:`row_sums`, which the products with a row-normalised W may raise too.
-
-        Cost: N kernel values.
-        """
-        (r, c), (height, width) = pixel, self.shape
-        if not (0 <= r < height and 0 <= c < width):
-            raise IndexError(f"pixel {pixel} lies outside the picture of {height}×{width} pixels")
-        i = r * width + c
-        weights = self._tile(i, i + 1)[0]
-        if self.normalize == "rows":
-            weights = weights / self._check_sums(weights.sum()[None], first=i)
-        else:
-            weights = weights * self.scale
-        return weights.reshape(self.shape)
-
-    def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-        """W times a picture, or a stack of them: the same W for each channel. Same dtype out as in.
-
-        Raises:
-            PictureError: A picture of another height or width, or of whole numbers.
-
-        Cost: N² kernel values, once for the whole stack.
-        """
-        if not picture.is_floating_point():
-            raise PictureError(f"picture must hold floats, got {picture.dtype}; divide 8-bit values by 255")
-        if tuple(picture.shape[-2:]) != self.shape:
-            raise PictureError(
-                f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
-            )
-        columns = picture.reshape(-1, len(self._patches)).T.to(self._patches)
-        if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
-            product = self._times_kernel(torch.cat([columns, torch.ones_like(columns[:, :1])], dim=1))
-            product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
-        else:
-            product = self._times_kernel(columns) * self.scale
-        return product.T.reshape(picture.shape).to(picture.dtype)
-
-    def dense(self, *, budget_gb: float = 4.0) -> Float[Tensor, "N N"]:
-        """The matrix W itself, in float64.
-
-        Raises:
-            MemoryBudgetError: It would take more than ``budget_gb`` GB.
-
-        Cost: 8 N² bytes: 0.13 GB for 64×64 pixels, 2.1 GB for 128×128, 34 GB for 256×256.
-        """
-        matrix = self._dense_kernel(budget_gb)
-        if self.normalize == "rows":
-            return matrix / self.row_sums[:, None]
-        return matrix * self.scale
-
-    def symmetric_form(self, *, budget_gb: float = 4.0) -> SymmetricForm:
-        """A symmetric matrix with the eigenvalues of W, and the weights that lead back to W.
-
-        A symmetric W is its own form, with weights of one. For rows that sum to one,
-        A = D^(−1/2) K D^(−1/2), and the weights are D: W is not symmetric, but similar to A.
-
-        Raises:
-            MemoryBudgetError: As :meth:`dense`.
-
-        Source: Milanfar (2013) [milanfar2013].
-        """
-        matrix = self._dense_kernel(budget_gb)
-        if self.symmetric:
-            return SymmetricForm(matrix * self.scale, torch.ones_like(matrix[0]))
-        root = self.row_sums.sqrt()
-        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.row_sums)
-
-    def _check_sums(self, sums: Tensor, first: int = 0) -> Tensor:
-        """The row sums of the pixels from ``first`` on, if all are positive."""
-        refused = torch.nonzero(~(sums > 0))
-        if len(refused) > 0:
-            i = int(refused[0])
-            raise ValueError(
-                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g} and "
-                f"make no average: its patch, black perhaps, resembles none; use "
-                f'normalize="spectral", another kernel or a wider bandwidth'
-            )
-        return sums
-
-    def _tile(self, start: int, stop: int) -> Tensor:
-        """The rows ``start`` to ``stop`` of K."""
-        whole = (start, stop) == (0, len(self._patches))
-        part = self._patches if whole else self._patches[start:stop]
+    def _tile(self, pixels: Tensor) -> Tensor:
+        """The rows of K that belong to ``pixels``."""
+        count = len(self._patches)
+        # All pixels in their order: the same matrix twice, which the kernel knows how to use.
+        part = self._patches if len(pixels) == count else self._patches[pixels]
         tile = self.kernel(part, self._patches)
         if self.spatial is not None:
-            pixels = torch.arange(len(self._patches), device=tile.device)
-            rows, columns = pixels // self.shape[1], pixels % self.shape[1]
-            squared = (rows[start:stop, None] - rows).square() + (
-                columns[start:stop, None] - columns
-            ).square()
+            down = pixels[:, None] // self.shape[1] - self._every // self.shape[1]
+            right = pixels[:, None] % self.shape[1] - self._every % self.shape[1]
+            squared = down.square() + right.square()
             tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
         return tile
 
+    def _tiles(self, numbers: Tensor) -> list[Tensor]:
+        height = max(1, _TILE_ENTRIES // len(self._patches))
+        return [numbers[start : start + height] for start in range(0, len(numbers), height)]
+
+    @cached_property
+    def _every(self) -> Tensor:
+        return torch.arange(len(self._patches), device=self._patches.device)
+
     @cached_property
     def _kept_kernel(self) -> Tensor:
-        return self._assembled_kernel()
-
-    def _assembled_kernel(self) -> Tensor:
-        """K, filled tile by tile, since a kernel needs several times the memory of its result."""
-        n = len(self._patches)
-        matrix = self._patches.new_empty(n, n)
-        for start, stop in self._tiles():
-            matrix[start:stop] = self._tile(start, stop)
-        return matrix
-
-    def _tiles(self) -> list[tuple[int, int]]:
-        n = len(self._patches)
-        height = max(1, _TILE_ENTRIES // n)
-        return [(start, min(start + height, n)) for start in range(0, n, height)]
+        return self._rows(self._every)
 
     def _times_kernel(self, columns: Tensor) -> Tensor:
-        """K times the columns of an (N, m) matrix."""
         n = len(self._patches)
         if n * n <= _KEPT_ENTRIES:
             return self._kept_kernel @ columns
-        return torch.cat([self._tile(start, stop) @ columns for start, stop in self._tiles()])
+        return torch.cat([self._tile(pixels) @ columns for pixels in self._tiles(self._every)])
 
     def _dense_kernel(self, budget_gb: float) -> Tensor:
+        self._check_dense(budget_gb)
         n = len(self._patches)
-        size_gb = 8 * n * n / 1e9
-        if size_gb > budget_gb:
-            raise MemoryBudgetError(
-                f"the dense filter of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
-                f"the budget of {budget_gb:g} GB; call apply() or row(), which need no matrix, use a "
-                f"smaller picture, or raise budget_gb"
-            )
-        return self._kept_kernel if n * n <= _KEPT_ENTRIES else self._assembled_kernel()
+        return self._kept_kernel if n * n <= _KEPT_ENTRIES else self._rows(self._every)
 
-    def _largest_eigenvalue(self) -> float:
-        """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
-        from scipy.sparse.linalg import LinearOperator, eigsh
 
-        n = len(self._patches)
+class LowRankFilter(Filter):
+    """A filter whose kernel matrix is K = B Bᵀ with N×m numbers B, as :meth:`Filter.low_rank` makes it.
 
-        def product(vector: np.ndarray) -> np.ndarray:
-            column = torch.from_numpy(vector.reshape(n, -1)).to(self._patches)
-            return self._times_kernel(column).cpu().numpy()
+    Its own largest eigenvalue and row sums normalise it, those of the approximation.
 
-        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        if n <= 8:  # Lanczos needs more pixels than vectors
-            return float(torch.linalg.eigvalsh(self._tile(0, n))[-1])
-        value = eigsh(operator, k=1, which="LA", ncv=8, tol=1e-10, v0=np.ones(n), return_eigenvectors=False)
-        return float(value[0])
+    Args:
+        factor: B.
+        shape: (H, W) of the picture, H·W = N.
+        normalize: As for :class:`Filter`.
+
+    Cost: 4 N m operations a product with a picture; the decomposition N m² once.
+    """
+
+    def __init__(self, factor: Float[Tensor, "N m"], shape: tuple[int, int], *, normalize: Normalize) -> None:
+        super().__init__(shape, normalize, factor.device)
+        self.factor = factor.double()
+
+    @property
+    def rank(self) -> int:
+        """m, at most the number of columns that were drawn."""
+        return self.factor.shape[1]
+
+    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
+        """The eigenvalues of W, the largest first, with eigenvectors; see :meth:`Filter.decomposition`.
+
+        Cost: 4 N m² operations, and as much memory as B twice.
+        """
+        weights = self._ones[:, 0] if self.symmetric else self.row_sums
+        factor = self.factor if self.symmetric else self.factor / weights.sqrt()[:, None]
+        values, vectors = torch.linalg.eigh(factor.T @ factor)  # the eigenvalues of B Bᵀ that are not 0
+        kept = values > _DROPPED * values[-1]
+        values, vectors = values[kept].flip(0), vectors[:, kept].flip(1)
+        return self._with_weights(values * self.scale, factor @ (vectors / values.sqrt()), weights)
+
+    def _times_kernel(self, columns: Tensor) -> Tensor:
+        return self.factor @ (self.factor.T @ columns)
+
+    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
+        return self.factor @ self.factor[list(pixels)].T
+
+    def _kernel_diagonal(self) -> Tensor:
+        return self.factor.square().sum(1)
+
+    def _dense_kernel(self, budget_gb: float) -> Tensor:
+        self._check_dense(budget_gb)
+        return self.factor @ self.factor.T

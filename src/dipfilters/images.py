@@ -7,6 +7,7 @@ A noise level is in the same unit, so that the "sigma = 25" of the literature is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from os import PathLike
@@ -166,6 +167,19 @@ def check_picture(image: Tensor, name: str = "image") -> None:
     if not bool(torch.isfinite(image).all()):
         bad = int((~torch.isfinite(image)).sum())
         raise PictureError(f"{name} holds {bad} values that are NaN or infinite; replace them first")
+
+
+def pixel_numbers(pixels: Sequence[tuple[int, int]], shape: tuple[int, int]) -> list[int]:
+    """The numbers r·W + c of pixels (row, column) of a picture of ``shape`` (H, W).
+
+    Raises:
+        IndexError: A pixel outside the picture.
+    """
+    height, width = shape
+    for r, c in pixels:
+        if not (0 <= r < height and 0 <= c < width):
+            raise IndexError(f"pixel {(r, c)} lies outside the picture of {height}×{width} pixels")
+    return [r * width + c for r, c in pixels]
 
 
 def check_sigma(sigma: float) -> None:

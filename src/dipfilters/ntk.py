@@ -22,15 +22,15 @@ Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; Arora and others (2019) [
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import MemoryBudgetError
-from dipfilters.images import check_picture
+from dipfilters.filters import Filter, MemoryBudgetError, Normalize
+from dipfilters.images import check_picture, pixel_numbers
 from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
 from dipfilters.networks import (
     Activation,
@@ -133,11 +133,8 @@ def tangent_kernel_columns(
     check_picture(image)
     check_parametrization(parametrization)
     height, width = image.shape[1:]
-    for r, c in pixels:
-        if not (0 <= r < height and 0 <= c < width):
-            raise IndexError(f"pixel {(r, c)} lies outside the picture of {height}×{width} pixels")
+    chosen = pixel_numbers(pixels, (height, width))
     if not architecture.pad_once:
-        chosen = [r * width + c for r, c in pixels]
         return _dense(architecture, image, parametrization, budget_gb)[1][:, chosen]
     padded, reach = _padded(architecture, image), 2 * architecture.radius + 1
     entries = height * width * len(pixels) + 9 * padded[0].numel() * reach**2
@@ -147,6 +144,78 @@ def tangent_kernel_columns(
         window = padded[:, r : r + reach, c : c + reach]
         columns[:, m] = _between(architecture, window, padded, parametrization).theta.flatten()
     return columns
+
+
+class TangentFilter(Filter):
+    """The filter matrix W of an infinitely wide network: its tangent kernel over the pixels of its input.
+
+    ::
+
+        W = Theta / λ_max(Theta)     normalize="spectral", the step 1/λ_max of gradient descent
+        W = η Theta                  normalize=η
+        W = D⁻¹ Theta                normalize="rows"
+
+    Twicing with W on a picture y is what gradient descent on y does to the output of the network, apart
+    from its random start.
+
+    Args:
+        image: The input of the network, a picture or noise: (C, H, W).
+        architecture: The network.
+        normalize: As above.
+        parametrization: As for :func:`tangent_kernel`.
+        budget_gb: Refuse a kernel that takes more memory to form than this.
+
+    Raises:
+        PictureError, ValueError: As :func:`tangent_kernel`; an unknown ``normalize``.
+
+    Cost: nothing at first; the first product forms the kernel by :func:`tangent_kernel`, and keeps it. A row
+    or some columns of a network that pads once cost :func:`tangent_kernel_columns`.
+
+    Source: Tachella, Tang and Davies (2021) [tachella2021].
+    """
+
+    def __init__(
+        self,
+        image: Float[Tensor, "C H W"],
+        architecture: Architecture,
+        *,
+        normalize: Normalize = "spectral",
+        parametrization: Parametrization = "tangent",
+        budget_gb: float = 8.0,
+    ) -> None:
+        check_picture(image)
+        check_parametrization(parametrization)
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device)
+        self.architecture = architecture
+        self.parametrization = parametrization
+        self._image, self._budget_gb = image, budget_gb
+
+    @cached_property
+    def _kernel(self) -> Tensor:
+        return _dense(self.architecture, self._image, self.parametrization, self._budget_gb)[1]
+
+    def _times_kernel(self, columns: Tensor) -> Tensor:
+        return self._kernel @ columns
+
+    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
+        if not self.architecture.pad_once or "_kernel" in vars(self):
+            return self._kernel[:, list(pixels)]
+        return tangent_kernel_columns(
+            self.architecture,
+            self._image,
+            [divmod(i, self.shape[1]) for i in pixels],
+            parametrization=self.parametrization,
+            budget_gb=self._budget_gb,
+        )
+
+    def _kernel_diagonal(self) -> Tensor:
+        if not self.architecture.pad_once:
+            return self._kernel.diagonal()
+        return _diagonal(self.architecture, self._image, self.parametrization)
+
+    def _dense_kernel(self, budget_gb: float) -> Tensor:
+        self._check_dense(budget_gb)
+        return self._kernel
 
 
 class _State(NamedTuple):
@@ -213,8 +282,7 @@ def _through(
     """The kernels after ``layers``."""
     for layer, gain in with_gains(layers):
         if isinstance(layer, Convolution):
-            part = 1.0 if parametrization == "tangent" else state.channels * layer.size**2 / gain**2
-            state = _convolved(layer, state, padding, part * layer.trained)
+            state = _convolved(layer, state, padding, _part(layer, gain, state.channels, parametrization))
         elif isinstance(layer, Activation):
             state = _activated(layer.slope, state)
         elif isinstance(layer, Pooling):
@@ -228,6 +296,27 @@ def _through(
             else:
                 state = _merged(layer.merge, below, _through(layer.side, state, padding, parametrization))
     return state
+
+
+def _part(layer: Convolution, gain: float, channels: float, parametrization: Parametrization) -> float:
+    """The convolution's own part in the tangent kernel, as a multiple of Sigma; ``channels`` come in."""
+    part = 1.0 if parametrization == "tangent" else channels * layer.size**2 / gain**2
+    return part * layer.trained
+
+
+def _diagonal(architecture: Architecture, image: Tensor, parametrization: Parametrization) -> Tensor:
+    """Theta between each pixel and itself, for a network that pads once.
+
+    At the angle 0 an activation changes neither matrix: V(Sigma) = Sigma and V'(Sigma) = 1.
+    """
+    sigma, channels = _padded(architecture, image).square().mean(0), 0.0
+    theta = torch.zeros_like(sigma)
+    for layer, gain in with_gains(architecture.layers):
+        if isinstance(layer, Convolution):
+            part = _part(layer, gain, channels, parametrization)
+            sigma, theta = (_averaged_power(power, layer, None) for power in (sigma, theta))
+            theta, channels = theta + part * sigma, layer.channels
+    return theta.flatten()
 
 
 def _convolved(layer: Convolution, state: _State, padding: Padding | None, part: float) -> _State:

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import SymmetricForm
-from dipfilters.images import PictureError, check_picture, check_sigma
+from dipfilters.filters import Decomposition
+from dipfilters.images import PictureError, check_picture, check_sigma, pixel_numbers
 
 Steps = int | Sequence[int]
 
@@ -35,12 +35,12 @@ class LinearFilter(Protocol):
 
 @runtime_checkable
 class DecomposableFilter(LinearFilter, Protocol):
-    """What the closed form needs besides: the picture's size and the filter's symmetric form."""
+    """What the closed form needs besides: the picture's size and the filter's eigenvectors."""
 
     shape: tuple[int, int]
 
-    def symmetric_form(self) -> SymmetricForm:
-        """A symmetric matrix with the filter's eigenvalues, and the weights that lead back."""
+    def decomposition(self) -> Decomposition:
+        """Eigenvalues of W, the largest first, and its left and right eigenvectors."""
 
 
 def step_grid(last: int, count: int = 60) -> list[int]:
@@ -101,31 +101,27 @@ class SpectralTwicing:
         W = L⁻ᵀ diag(λ) Lᵀ,   z^k = L⁻ᵀ diag(1 − (1 − λ)^k) Lᵀ y
 
     For a symmetric W, L = L⁻ᵀ holds its orthonormal eigenvectors. For rows that sum to one, W = D⁻¹K has
-    left eigenvectors D^(1/2) u and right ones D^(−1/2) u, with u those of D^(−1/2) K D^(−1/2).
+    left eigenvectors D^(1/2) u and right ones D^(−1/2) u, with u those of D^(−1/2) K D^(−1/2). An eigenvector
+    with λ = 0 lets nothing through at any k, so that a filter of low rank needs only the others.
 
     Args:
-        filter: The filter, as anything with ``shape`` and ``symmetric_form``.
+        filter: The filter, as anything with ``shape`` and ``decomposition``.
 
     Raises:
         MemoryBudgetError: The filter's matrix is too large.
 
-    Cost: about 10 N³ operations once (some tenths of a second for 32×32 pixels, some seconds for 64×64 on
-    two cores), then 2 N² operations for each number of steps; four N×N matrices of float64.
+    Cost: that of the filter's decomposition once, then 2 N m operations for each number of steps, with m the
+    number of eigenvectors.
 
     Source: Milanfar (2013) [milanfar2013]; Talebi and Milanfar (2014) [talebi2014].
     """
 
     def __init__(self, filter: DecomposableFilter) -> None:
-        matrix, weights = filter.symmetric_form()
-        eigenvalues, vectors = torch.linalg.eigh(matrix)
-        root = weights.sqrt()[:, None]
         self.shape = filter.shape
-        self.eigenvalues: Float[Tensor, " N"] = eigenvalues.flip(0)
-        self._left: Tensor = root * vectors.flip(1)
-        self._right: Tensor = vectors.flip(1) / root
-        self._orthonormal = bool((weights == 1).all())
+        self.eigenvalues: Float[Tensor, " m"]
+        self.eigenvalues, self._left, self._right = filter.decomposition()
 
-    def gains(self, steps: Steps) -> Float[Tensor, "*steps N"]:
+    def gains(self, steps: Steps) -> Float[Tensor, "*steps m"]:
         """1 − (1 − λ)^k: the share of each eigenvector that k steps let through."""
         powers = [(1.0 - self.eigenvalues).pow(k) for k in _check_steps(steps)]
         gains: Tensor = 1.0 - torch.stack(powers)
@@ -146,10 +142,8 @@ class SpectralTwicing:
 
     def row(self, pixel: tuple[int, int], steps: int) -> Float[Tensor, "H W"]:
         """The row of I − R_k that computes one pixel after k steps: the filter that twicing amounts to."""
-        (r, c), (height, width) = pixel, self.shape
-        if not (0 <= r < height and 0 <= c < width):
-            raise IndexError(f"pixel {pixel} lies outside the picture of {height}×{width} pixels")
-        return (self._left @ (self.gains(steps) * self._right[r * width + c])).reshape(self.shape)
+        (i,) = pixel_numbers([pixel], self.shape)
+        return (self._left @ (self.gains(steps) * self._right[i])).reshape(self.shape)
 
     def degrees_of_freedom(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """tr(I − R_k) = Σ 1 − (1 − λ)^k: how many numbers of the noisy picture the estimate follows."""
@@ -158,8 +152,8 @@ class SpectralTwicing:
     def bias_squared(self, clean: Float[Tensor, "C H W"], steps: Steps) -> Float[Tensor, "*steps"]:
         """‖R_k x‖² / CN: the mean squared error left without noise. W must not depend on the noise."""
         pixels = self._pixels(clean, "clean")
-        coefficients = (1.0 - self.gains(steps))[..., None, :] * (pixels @ self._left)
-        return (coefficients @ self._right.T).square().mean(dim=(-2, -1))
+        coefficients = self.gains(steps)[..., None, :] * (pixels @ self._left)
+        return (pixels - coefficients @ self._right.T).square().mean(dim=(-2, -1))
 
     @cached_property
     def _gram(self) -> Tensor:
@@ -179,9 +173,9 @@ class SpectralTwicing:
         check_sigma(sigma)
         gains = self.gains(steps)
         # ‖Σ g_a r_a l_aᵀ‖² = Σ_ab g_a g_b ⟨r_a, r_b⟩ ⟨l_a, l_b⟩, which is Σ g_a² for orthonormal vectors.
-        coupled = gains if self._orthonormal else gains @ self._gram
+        coupled = gains if self._left is self._right else gains @ self._gram
         squared_norm = (coupled * gains).sum(-1)
-        return sigma**2 * squared_norm / len(self.eigenvalues)
+        return sigma**2 * squared_norm / len(self._left)
 
 
 def measured_bias_variance(
