@@ -464,7 +464,8 @@ def test_a_matrix_over_the_budget_is_refused_with_its_size_and_the_remedy():
     filter = rows_filter(torch.zeros(1, 128, 128), patch_size=1)
     message = (
         r"the dense filter of 128×128 pixels takes 2.15 GB, over the budget of 1 GB; "
-        r"call apply\(\), row\(\) or low_rank\(\), which need no such matrix, use a smaller picture, or raise budget_gb"
+        r"call apply\(\), row\(\) or low_rank\(\), which need no such matrix, use a smaller picture, "
+        r"or raise budget_gb"
     )
     with refused(MemoryBudgetError, message):
         filter.dense(budget_gb=1.0)

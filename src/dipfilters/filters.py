@@ -386,9 +386,8 @@ class KernelFilter(Filter):
 
     def _tile(self, pixels: Tensor) -> Tensor:
         """The rows of K that belong to ``pixels``."""
-        count = len(self._patches)
         # All pixels in their order: the same matrix twice, which the kernel knows how to use.
-        part = self._patches if len(pixels) == count else self._patches[pixels]
+        part = self._patches if torch.equal(pixels, self._every) else self._patches[pixels]
         tile = self.kernel(part, self._patches)
         if self.spatial is not None:
             down = pixels[:, None] // self.shape[1] - self._every // self.shape[1]
