@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +28,9 @@ from tests.samples import KERNELS, generator, picture, refused
 # leaves at most that much, and the rest is rounding.
 DROPPED = 56e-10
 
-NORMALIZE = ["rows", "spectral", 0.01]
-SAMPLING = ["uniform", "adaptive"]
+NORMALIZE: list[Any] = ["rows", "spectral", 0.01]
+UNKNOWN: Any = "best"
+SAMPLING: list[Any] = ["uniform", "adaptive"]
 
 
 def make(normalize="spectral", kernel=None, image=None, **changes):
@@ -202,7 +204,7 @@ def test_a_number_of_columns_outside_the_picture_is_refused(columns):
 
 def test_an_unknown_sampling_is_refused():
     with refused(ValueError, 'sampling must be "uniform" or "adaptive", got \'best\''):
-        make().low_rank(3, generator=generator(0), sampling="best")
+        make().low_rank(3, generator=generator(0), sampling=UNKNOWN)
 
 
 def test_columns_over_the_budget_are_refused():
@@ -223,9 +225,9 @@ def test_a_kernel_too_large_to_form_is_refused():
 
 def test_bad_arguments_of_a_networks_filter_are_refused():
     with refused(ValueError, 'normalize must be "rows", "spectral" or a number'):
-        TangentFilter(picture(1, 8, 8), vanilla(1, 3), normalize="columns")
+        TangentFilter(picture(1, 8, 8), vanilla(1, 3), normalize=UNKNOWN)
     with refused(ValueError, 'parametrization must be "tangent" or "standard"'):
-        TangentFilter(picture(1, 8, 8), vanilla(1, 3), parametrization="mean")
+        TangentFilter(picture(1, 8, 8), vanilla(1, 3), parametrization=UNKNOWN)
     with refused(ValueError, "image must have shape"):
         TangentFilter(torch.zeros(8, 8), vanilla(1, 3))
     with refused(IndexError, r"pixel \(8, 0\) lies outside the picture of 8×8 pixels"):
