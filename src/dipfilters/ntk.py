@@ -26,6 +26,7 @@ from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -116,7 +117,8 @@ def tangent_kernel_columns(
     """The columns of the tangent kernel that belong to some pixels, in float64.
 
     For a network that pads once, each column is computed by itself, from the surroundings of its pixel that
-    the network sees. For others the whole matrix is formed first.
+    the network sees: Sigma after the first convolution is an inner product of patches. For others the whole
+    matrix is formed first.
 
     Args:
         pixels: (row, column) of each pixel.
@@ -127,8 +129,9 @@ def tangent_kernel_columns(
         IndexError: A pixel outside the picture.
         PictureError, ValueError, MemoryBudgetError: As :func:`tangent_kernel`.
 
-    Cost: N·(2R+1)² entries a column, with R the radius that the network sees (10 ms for 64×64 pixels and
-    three hidden 3×3 layers); for networks that do not pad once, that of :func:`tangent_kernel`.
+    Cost: N·(2R+1)² entries a column, with R the radius that the layers after the first one see (10 ms for
+    64×64 pixels and three hidden 3×3 layers), and the N·d entries of all patches once; for networks that do
+    not pad once, that of :func:`tangent_kernel`.
     """
     check_picture(image)
     check_parametrization(parametrization)
@@ -136,13 +139,24 @@ def tangent_kernel_columns(
     chosen = pixel_numbers(pixels, (height, width))
     if not architecture.pad_once:
         return _dense(architecture, image, parametrization, budget_gb)[1][:, chosen]
-    padded, reach = _padded(architecture, image), 2 * architecture.radius + 1
-    entries = height * width * len(pixels) + 9 * padded[0].numel() * reach**2
+    padded = _padded(architecture, image)
+    first, gain = next(with_gains(architecture.layers))
+    assert isinstance(first, Convolution)
+    reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
+    seen = padded[0].numel()
+    entries = height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2
     _check_budget(entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
+    patches = F.unfold(padded[None], first.size)[0]  # (d, N')
+    beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
+    powers = patches.square().mean(0).reshape(beyond)
+    part = _part(first, gain, 0.0, parametrization)
     columns = padded.new_empty(height * width, len(pixels))
     for m, (r, c) in enumerate(pixels):
-        window = padded[:, r : r + reach, c : c + reach]
-        columns[:, m] = _between(architecture, window, padded, parametrization).theta.flatten()
+        window = (slice(r, r + reach), slice(c, c + reach))
+        near = patches.reshape(len(patches), *beyond)[:, *window].reshape(len(patches), -1)
+        sigma = (near.T @ patches / len(patches)).reshape(reach, reach, *beyond)
+        state = _State(sigma, part * sigma, powers[window], powers, first.channels)
+        columns[:, m] = _through(architecture.layers[1:], state, None, parametrization).theta.flatten()
     return columns
 
 
@@ -219,7 +233,7 @@ class TangentFilter(Filter):
 
 
 class _State(NamedTuple):
-    """The kernels between the pixels of two pictures, here two parts of the padded input.
+    """The kernels between the pixels of two pictures, here the padded input and a part of it, or all.
 
     Attributes:
         sigma, theta: Of shape (h, w, H, W).
@@ -246,7 +260,9 @@ def _dense(
     remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
     copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
     _check_budget(copies * padded[0].numel() ** 2, budget_gb, what, remedy)
-    whole = _between(architecture, padded, padded, parametrization)
+    padding = None if architecture.pad_once else architecture.padding
+    # The first state has no name here, so that its two matrices go when the first layer is done with them.
+    whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
     return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
 
 
@@ -262,18 +278,10 @@ def _padded(architecture: Architecture, image: Tensor) -> Tensor:
     return pad(image.double()[None], architecture.radius, architecture.padding)[0]
 
 
-def _between(
-    architecture: Architecture, first: Tensor, second: Tensor, parametrization: Parametrization
-) -> _State:
-    """The kernels of the output between two pictures, which are one unless the network pads once."""
-    padding = None if architecture.pad_once else architecture.padding
-    # The first state has no name here, so that its two matrices go when the first layer is done with them.
-    return _through(architecture.layers, _inputs(first, second), padding, parametrization)
-
-
-def _inputs(first: Tensor, second: Tensor) -> _State:
-    sigma = torch.einsum("cij,ckl->ijkl", first, second) / len(first)
-    return _State(sigma, torch.zeros_like(sigma), first.square().mean(0), second.square().mean(0), 0.0)
+def _inputs(image: Tensor) -> _State:
+    sigma = torch.einsum("cij,ckl->ijkl", image, image) / len(image)
+    power = image.square().mean(0)
+    return _State(sigma, torch.zeros_like(sigma), power, power, 0.0)
 
 
 def _through(
