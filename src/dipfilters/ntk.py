@@ -49,6 +49,8 @@ from dipfilters.networks import (
 )
 from dipfilters.patches import Padding
 
+_TOGETHER = 2**22  # entries of 34 MB, twice, for columns computed together
+
 Resampling = Callable[[Tensor], Tensor]  # a linear map of pictures, on a stack (B, 1, h, w) of them
 
 
@@ -150,13 +152,20 @@ def tangent_kernel_columns(
     beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
     powers = patches.square().mean(0).reshape(beyond)
     part = _part(first, gain, 0.0, parametrization)
+    patches_at = patches.reshape(len(patches), *beyond)
     columns = padded.new_empty(height * width, len(pixels))
-    for m, (r, c) in enumerate(pixels):
-        window = (slice(r, r + reach), slice(c, c + reach))
-        near = patches.reshape(len(patches), *beyond)[:, *window].reshape(len(patches), -1)
-        sigma = (near.T @ patches / len(patches)).reshape(reach, reach, *beyond)
-        state = _State(sigma, part * sigma, powers[window], powers, first.channels)
-        columns[:, m] = _through(architecture.layers[1:], state, None, parametrization).theta.flatten()
+    # Where the later layers see one pixel, several columns go through them together, as rows of one window.
+    together = max(1, _TOGETHER // seen) if reach == 1 else 1
+    for start in range(0, len(pixels), together):
+        some = range(start, min(start + together, len(pixels)))
+        rows = torch.tensor([[pixels[m][0] + i] for m in some for i in range(reach)], device=image.device)
+        places = torch.tensor([[pixels[m][1] + i for i in range(reach)] for m in some], device=image.device)
+        places = places.repeat_interleave(reach, 0)
+        near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
+        sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
+        state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
+        theta = _through(architecture.layers[1:], state, None, parametrization).theta
+        columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
     return columns
 
 
