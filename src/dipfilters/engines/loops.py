@@ -1,0 +1,395 @@
+"""The compiled loops of :mod:`~dipfilters.engines.cpu`: imported with the first product, since numba is slow to load.
+
+Two displacements t = (t_r, t_c) and (t_r, t_c − W) share one plane whose rows are all of one length: their
+overlaps have W − t_c and t_c columns. Between them lies a gap as wide as the means' loss of columns. So a
+stage is one long loop over a strip of rows, whose entries are numbers of one type side by side:
+
+    column 0 … of u           for t_c      | gap | column W − t_c … of u      for t_c − W
+    column t_c … of u + t                  | gap | column 0 … of u + t
+
+The *near* layout of a picture holds its values at u, the *far* one those at u + t less the rows t_r, which
+are an offset of whole rows. In the gap, norms and columns are zero, so that whatever the means make of
+their neighbours there (finite numbers) counts for nothing.
+
+A loop over slices from zero is one that numba vectorises; an index that is a sum may not be. No loop has so
+many arrays that the check for overlaps, which comes before it, is given up (eight comparisons).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+MEAN, BEND, TAIL = 0, 1, 2  # kinds of stages; a tail is the last bend, when only means of size 1 follow
+FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
+
+_jit = njit(nogil=True, cache=True, fastmath={"contract"})
+
+
+@_jit
+def _pairs(out, near, far, first):
+    if first:
+        for i in range(len(out)):
+            out[i] = near[i] * far[i]
+    else:
+        for i in range(len(out)):
+            out[i] += near[i] * far[i]
+
+
+@_jit
+def _squared_differences(out, near, far, first):
+    if first:
+        for i in range(len(out)):
+            d = near[i] - far[i]
+            out[i] = d * d
+    else:
+        for i in range(len(out)):
+            d = near[i] - far[i]
+            out[i] += d * d
+
+
+@_jit
+def _sum_of_two(out, a, b, scale):
+    for i in range(len(out)):
+        out[i] = (a[i] + b[i]) * scale
+
+
+@_jit
+def _sum_of_three(out, a, b, c, scale):
+    for i in range(len(out)):
+        out[i] = (a[i] + b[i] + c[i]) * scale
+
+
+@_jit
+def _window_sum(a, free, spare, n, size, step, one, scale):
+    """Sums over ``size`` entries ``step`` apart, times ``scale``; the result's buffer comes first.
+
+    A window of 2m entries is two of m, one of 2m + 1 has an entry besides: ⌊log₂ size⌋ loops, and no
+    running sum whose rounding would add up.
+    """
+    digit = 1
+    while 2 * digit <= size:
+        digit *= 2
+    m, src, dst, unused = 1, a, free, spare
+    while digit > 1:
+        digit //= 2
+        odd = (size // digit) % 2
+        count = n - (2 * m + odd - 1) * step
+        factor = scale if digit == 1 else one
+        second = src[m * step : m * step + count]
+        if odd == 1:
+            third = a[2 * m * step : 2 * m * step + count]
+            _sum_of_three(dst[:count], src, second, third, factor)
+        else:
+            _sum_of_two(dst[:count], src, second, factor)
+        # ``a`` itself is the source of the first round only, and is needed until the last.
+        src, dst, unused = (dst, unused, a) if m == 1 else (dst, src, a)
+        m = 2 * m + odd
+    return src, dst, unused
+
+
+@_jit
+def _box_mean(a, free, spare, rows, length, size, one, scale):
+    """A of a strip of ``rows``; the result's buffer comes first, the other two are free again."""
+    if size == 1:
+        return a, free, spare
+    a, free, spare = _window_sum(a, free, spare, rows * length, size, length, one, one)
+    n = (rows - size + 1) * length
+    a, free, spare = _window_sum(a, free, spare, n, size, 1, one, scale)
+    a[n - size + 1 : n] = 0  # no window begins there: what an earlier strip left is none of this one's
+    return a, free, spare
+
+
+@_jit
+def _scaled(out, a, factor):
+    for i in range(len(out)):
+        out[i] = a[i] * factor
+
+
+@_jit
+def _add_scaled(out, a, factor):
+    for i in range(len(out)):
+        out[i] += a[i] * factor
+
+
+@_jit
+def _times_both(out, near, far):
+    for i in range(len(out)):
+        out[i] *= near[i] * far[i]
+
+
+@_jit
+def _bent(sigma, theta, near, far, q, c):
+    """V and V' where norms are 1: theta times V', and sigma becomes V.
+
+    κ₀ = 1/2 + cos φ · q(sin φ) and κ₁ = sin φ/π + cos φ · κ₀.
+    """
+    q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
+    zero, one, rounding, half, over_pi, plain, bent = c
+    for i in range(len(sigma)):
+        cosine = sigma[i] * near[i] * far[i]
+        squared = one - cosine * cosine
+        squared = squared if squared > rounding else zero
+        s = math.sqrt(squared)
+        p = q8 + s * q9
+        p = q7 + s * p
+        p = q6 + s * p
+        p = q5 + s * p
+        p = q4 + s * p
+        p = q3 + s * p
+        p = q2 + s * p
+        p = q1 + s * p
+        p = q0 + s * p
+        k0 = half + cosine * p
+        k1 = s * over_pi + cosine * k0
+        theta[i] *= plain + bent * k0
+        sigma[i] = plain * cosine + bent * k1
+
+
+@_jit
+def _bent_alone(sigma, near, far, q, c, weight_v, weight_d):
+    """The weighted sum of V and cos φ V' where norms are 1, in place of sigma."""
+    q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
+    zero, one, rounding, half, over_pi, plain, bent = c
+    both = (weight_v + weight_d) * plain
+    for i in range(len(sigma)):
+        cosine = sigma[i] * near[i] * far[i]
+        squared = one - cosine * cosine
+        squared = squared if squared > rounding else zero
+        s = math.sqrt(squared)
+        p = q8 + s * q9
+        p = q7 + s * p
+        p = q6 + s * p
+        p = q5 + s * p
+        p = q4 + s * p
+        p = q3 + s * p
+        p = q2 + s * p
+        p = q1 + s * p
+        p = q0 + s * p
+        ck0 = cosine * (half + cosine * p)
+        sigma[i] = both * cosine + bent * (weight_v * (s * over_pi) + (weight_v + weight_d) * ck0)
+
+
+@_jit
+def _to_power_of_two(a, shifted, e, least, magic):
+    """Begin 2^−a for a ≥ 0: 2^f stays in ``a``, with −a = n + f and n whole, which goes to ``shifted``.
+
+    Adding ``magic``, 1.5 · 2^(bits of the mantissa), rounds to whole numbers and leaves n in the low bits.
+    """
+    e0, e1, e2, e3, e4, e5, e6, e7 = e
+    for i in range(len(a)):
+        y = -a[i]
+        y = y if y > least else least
+        n = y + magic
+        shifted[i] = n
+        f = y - (n - magic)
+        p = e6 + f * e7
+        p = e5 + f * p
+        p = e4 + f * p
+        p = e3 + f * p
+        p = e2 + f * p
+        p = e1 + f * p
+        a[i] = e0 + f * p
+
+
+@_jit
+def _to_exponent(bits, one_bits, mantissa):
+    """Make the number 2^n of the n in its low bits."""
+    for i in range(len(bits)):
+        bits[i] = (bits[i] << mantissa) + one_bits
+
+
+@_jit
+def _times(out, a):
+    for i in range(len(out)):
+        out[i] *= a[i]
+
+
+@_jit
+def _add_products(out, a, b):
+    for i in range(len(out)):
+        out[i] += a[i] * b[i]
+
+
+@_jit
+def _lay(near, far, plane, shift, start, right, first, second):
+    """Fill both layouts of a plane with its two parts, the one from column ``start`` on ``right`` wide."""
+    rows, columns = plane.shape
+    left, skipped = columns - shift, columns - right
+    length = len(near) // rows
+    near[:] = 0
+    far[:] = 0
+    for r in range(rows):
+        values = plane[r]
+        _scaled(near[r * length : r * length + left], values[:left], first)
+        _scaled(far[r * length : r * length + left], values[shift:], first)
+        begin = r * length + start
+        _scaled(near[begin : begin + right], values[skipped:], second)
+        _scaled(far[begin : begin + right], values[:right], second)
+
+
+@_jit
+def _gather(out, near, far, shift, start):
+    """Add both layouts of a plane of the result to it, and empty them."""
+    rows, columns = out.shape
+    left, length = columns - shift, len(near) // rows
+    for r in range(rows):
+        values = out[r]
+        begin = r * length
+        _add(values[:left], near[begin : begin + left])
+        _add(values[shift:], far[begin : begin + left])
+        begin += start
+        _add(values[left:], near[begin : begin + shift])
+        _add(values[:shift], far[begin : begin + shift])
+    near[:] = 0
+    far[:] = 0
+
+
+@_jit
+def _add(out, a):
+    for i in range(len(out)):
+        out[i] += a[i]
+
+
+@_jit
+def _scatter(dense, kernel, top, rows, down, shift, start, width, length, first, second):
+    """Write a strip of a plane of K, of ``rows`` from row ``top`` on, to both of its places in the matrix."""
+    for r in range(rows):
+        near, far = (top + r) * width, (top + r + down) * width
+        values = kernel[r * length : (r + 1) * length]
+        if first != 0:
+            for c in range(width - shift):
+                dense[near + c, far + shift + c] = values[c] * first
+                dense[far + shift + c, near + c] = values[c] * first
+        if second != 0:
+            for c in range(shift):
+                dense[near + width - shift + c, far + c] = values[start + c] * second
+                dense[far + c, near + width - shift + c] = values[start + c] * second
+
+
+@_jit
+def walk(
+    out, dense, padded, columns, inverses, norms, shifts, across, down, stages, numbers, read, tuples, exponent, strip
+):
+    """Add to ``out`` (m, H, W), or write to ``dense`` if it has entries, K off its diagonal.
+
+    Args:
+        padded, columns: (C, h, w) and (m, H, W), in the precision of the planes.
+        inverses, norms: 1/‖p‖ (0 where ‖p‖ is) and ‖p‖ for each bend, (bends, h, w), their upper left parts.
+        shifts: The t_c ≥ 0 to walk over, each together with t_c − W.
+        across, down: The factor of f(t) for each t_c and t_r.
+        stages: (stages, 3) whole numbers: kind; size; 1 if Theta is not zero before the stage.
+        numbers: (stages, 4) in the precision of the planes: for a mean 1/size² and its part, and for bends
+            2α/(1+α²) and (1−α)²/(1+α²); for a tail besides the weights of V and of cos φ V'.
+        read: 0 for S, 1 for Theta, 2 for the Gaussian.
+        tuples: The coefficients of q and of 2^f, and constants in the precision of the planes.
+        exponent: The bits of 1, and those of a mantissa, as whole numbers of the planes' size.
+        strip: How many rows of the result are taken through the stages at a time.
+    """
+    q, e, constants = tuples
+    zero, one, rounding, half, over_pi, least, magic = constants
+    channels, tall, wide = padded.shape
+    count, height, width = columns.shape
+    bends, gap = len(inverses), wide - width
+    length = (width + 2 * gap + 15) // 16 * 16
+    n, size = tall * length, (min(strip, height) + gap) * length
+    like = padded[0, 0, :1]
+    near_x, far_x = np.empty((channels, n), like.dtype), np.empty((channels, n), like.dtype)
+    near_inverse, far_inverse = np.empty((bends, n), like.dtype), np.empty((bends, n), like.dtype)
+    near_norm, far_norm = np.empty((bends, n), like.dtype), np.empty((bends, n), like.dtype)
+    near_v, far_v = np.empty((count, n), like.dtype), np.empty((count, n), like.dtype)
+    near_out, far_out = np.zeros((count, height * length), like.dtype), np.zeros((count, height * length), like.dtype)
+    sigma, theta = np.zeros(size, like.dtype), np.zeros(size, like.dtype)
+    free, spare = np.zeros(size, like.dtype), np.zeros(size, like.dtype)
+    bits = np.zeros(size if read == 2 else 0, exponent.dtype)
+    shifted = bits.view(like.dtype)
+
+    for shift in shifts:
+        start = width + gap - shift
+        first, second = across[shift], across[width - shift]
+        for c in range(channels):
+            _lay(near_x[c], far_x[c], padded[c, :tall, :wide], shift, start, shift + gap, one, one)
+        lost, bend = 0, 0
+        for k in range(len(stages)):
+            if stages[k, 0] == MEAN:
+                lost += stages[k, 1] - 1
+            else:
+                h, w, right = tall - lost, wide - lost, shift + gap - lost
+                m = h * length
+                _lay(near_inverse[bend, :m], far_inverse[bend, :m], inverses[bend, :h, :w], shift, start, right, one, one)
+                if stages[k, 0] == BEND or dense.size > 0:
+                    _lay(near_norm[bend, :m], far_norm[bend, :m], norms[bend, :h, :w], shift, start, right, one, one)
+                bend += 1
+        for j in range(count):
+            _lay(near_v[j, : height * length], far_v[j, : height * length], columns[j, :height, :width], shift, start, shift, first, second)
+
+        waiting = 0
+        for t in range(height):
+            if down[t] == 0 or (shift == 0 and t == 0):
+                continue
+            for top in range(0, height - t, strip):
+                rows = min(strip, height - t - top) + gap
+                m = rows * length
+                a, b = top * length, (top + t) * length
+                for c in range(channels):
+                    near, far = near_x[c, a : a + m], far_x[c, b : b + m]
+                    if read == 2:
+                        _squared_differences(sigma[:m], near, far, c == 0)
+                    else:
+                        _pairs(sigma[:m], near, far, c == 0)
+                bend, weighed = 0, False
+                for k in range(len(stages)):
+                    kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
+                    if kind == MEAN:
+                        sigma, free, spare = _box_mean(sigma, free, spare, rows, length, side, one, numbers[k, 0])
+                        if live:
+                            theta, free, spare = _box_mean(theta, free, spare, rows, length, side, one, numbers[k, 0])
+                        rows -= side - 1
+                        m = rows * length
+                        if numbers[k, 1] != 0:
+                            if live:
+                                _add_scaled(theta[:m], sigma[:m], numbers[k, 1])
+                            else:
+                                _scaled(theta[:m], sigma[:m], numbers[k, 1])
+                        continue
+                    numbers_of = (zero, one, rounding, half, over_pi, numbers[k, 0], numbers[k, 1])
+                    near, far = near_inverse[bend, a : a + m], far_inverse[bend, b : b + m]
+                    if live:
+                        if kind == TAIL:
+                            _times_both(theta[:m], near, far)
+                        _bent(sigma[:m], theta[:m], near, far, q, numbers_of)
+                        if kind == TAIL:
+                            _add_scaled(theta[:m], sigma[:m], numbers[k, 2])
+                    else:
+                        _bent_alone(sigma[:m], near, far, q, numbers_of, numbers[k, 2], numbers[k, 3])
+                        weighed = kind == TAIL
+                    if kind == BEND or dense.size > 0:
+                        near, far = near_norm[bend, a : a + m], far_norm[bend, b : b + m]
+                        _times_both(sigma[:m], near, far)
+                        if kind == TAIL and live:
+                            _times_both(theta[:m], near, far)
+                    bend += 1
+                kernel = theta if read == 1 and not weighed else sigma
+                if read == 2:
+                    _to_power_of_two(sigma[:m], shifted, e, least, magic)
+                    _to_exponent(bits[:m], exponent[0], exponent[1])
+                    _times(sigma[:m], shifted)
+                if dense.size > 0:
+                    _scatter(dense, kernel, top, rows, t, shift, start, width, length, down[t] * first, down[t] * second)
+                    continue
+                if down[t] != 1:
+                    _scaled(kernel[:m], kernel[:m], down[t])
+                for j in range(count):
+                    _add_products(near_out[j, a : a + m], kernel, far_v[j, b : b + m])
+                    if t > 0:  # at t = 0 the displacements t_c and −t_c are both walked over
+                        _add_products(far_out[j, b : b + m], kernel, near_v[j, a : a + m])
+            waiting += 1
+            if waiting == FOLD:
+                waiting = 0
+                for j in range(count):
+                    _gather(out[j], near_out[j], far_out[j], shift, start)
+        if dense.size == 0:
+            for j in range(count):
+                _gather(out[j], near_out[j], far_out[j], shift, start)
