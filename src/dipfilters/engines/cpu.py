@@ -30,6 +30,20 @@ ARC_SINE = (
     -0.005077755575120523,
 )
 
+# cos φ asin(cos φ)/π as a polynomial in sin φ, found in the same way with eight nodes: largest error 5e-9.
+# κ₁ = sin φ/π + cos φ/2 + this, and cos φ κ₀ = cos φ/2 + this.
+COSINE_ARC_SINE = (
+    0.5,
+    -0.31830992335293584,
+    -0.24999521230758454,
+    0.10599951448015084,
+    -0.06161675321413318,
+    0.03858558334546913,
+    -0.021418704029777302,
+    0.008313100189809575,
+    -0.0015576257815155259,
+)
+
 # 2^f for |f| ≤ 1/2, of the interpolation of (2^f − 1)/f in seven Chebyshev nodes.
 POWER_OF_TWO = (
     1.0,
@@ -189,15 +203,19 @@ def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], boo
             part = stage.part if wanted else 0.0
             fresh = part if k + 1 == last and not live else 0.0  # the tail sees to it: cos φ V' is all of it
             kinds.append((MEAN, stage.size, live))
-            numbers.append((1 / stage.size**2, part - fresh, 0.0, 0.0))
+            numbers.append((1 / stage.size**2, part - fresh) + (0.0,) * 11)
             live = live or part > fresh
         else:
             slope = stage.slope
             weight = sum(mean.part for mean in after if isinstance(mean, Mean)) if wanted and k == last else 1.0
             kinds.append((TAIL if k == last else BEND, 1, live))
-            numbers.append((2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2), weight, fresh))
+            plain, bent = 2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2)
+            both = weight + fresh
+            polynomial = [both * bent * a for a in COSINE_ARC_SINE]
+            polynomial[1] += weight * bent / math.pi
+            numbers.append((plain, bent, weight, both * (plain + bent / 2), *polynomial))
             fresh = 0.0
-    return np.array(kinds, np.int64).reshape(-1, 3), np.array(numbers).reshape(-1, 4), tail
+    return np.array(kinds, np.int64).reshape(-1, 3), np.array(numbers).reshape(-1, 13), tail
 
 
 def _scaled_picture(recipe: Recipe, padded: Tensor) -> tuple[Tensor, float]:

@@ -23,6 +23,7 @@ import numpy as np
 from numba import njit
 
 MEAN, BEND, TAIL = 0, 1, 2  # kinds of stages; a tail is the last bend, when only means of size 1 follow
+PIECE = 2048
 FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
 
 _jit = njit(nogil=True, cache=True, fastmath={"contract"})
@@ -63,43 +64,73 @@ def _sum_of_three(out, a, b, c, scale):
 
 
 @_jit
-def _window_sum(a, free, spare, n, size, step, one, scale):
-    """Sums over ``size`` entries ``step`` apart, times ``scale``; the result's buffer comes first.
-
-    A window of 2m entries is two of m, one of 2m + 1 has an entry besides: ⌊log₂ size⌋ loops, and no
-    running sum whose rounding would add up.
-    """
-    digit = 1
-    while 2 * digit <= size:
-        digit *= 2
-    m, src, dst, unused = 1, a, free, spare
-    while digit > 1:
-        digit //= 2
-        odd = (size // digit) % 2
-        count = n - (2 * m + odd - 1) * step
-        factor = scale if digit == 1 else one
-        second = src[m * step : m * step + count]
-        if odd == 1:
-            third = a[2 * m * step : 2 * m * step + count]
-            _sum_of_three(dst[:count], src, second, third, factor)
-        else:
-            _sum_of_two(dst[:count], src, second, factor)
-        # ``a`` itself is the source of the first round only, and is needed until the last.
-        src, dst, unused = (dst, unused, a) if m == 1 else (dst, src, a)
-        m = 2 * m + odd
-    return src, dst, unused
+def _sum_of_four(out, a, b, c, d, scale):
+    for i in range(len(out)):
+        out[i] = ((a[i] + b[i]) + (c[i] + d[i])) * scale
 
 
 @_jit
-def _box_mean(a, free, spare, rows, length, size, one, scale):
-    """A of a strip of ``rows``; the result's buffer comes first, the other two are free again."""
+def _sum_of_five(out, a, b, c, d, e, scale):
+    for i in range(len(out)):
+        out[i] = ((a[i] + b[i]) + (c[i] + d[i]) + e[i]) * scale
+
+
+@_jit
+def _window_sum(out, a, one_sum, another, n, size, step, one, scale):
+    """``out``: n sums over ``size`` ≥ 2 entries of ``a`` that lie ``step`` apart, times ``scale``.
+
+    A window of 2m entries is two of m, one of 2m + 1 has an entry besides. The digits of ``size`` say which;
+    the first two or three of them are one loop. So there are about log₂ size − 1 loops, and no running sum
+    whose rounding would add up.
+    """
+    digit = 1
+    while size // digit > 5:
+        digit *= 2
+    m = size // digit
+    src, free = one_sum, another
+    if digit == 1:
+        src, factor = out, scale
+    else:
+        factor = one
+    count = n + (size - m) * step
+    dst, b, c = src[:count], a[step : step + count], a[2 * step : 2 * step + count]
+    if m == 2:
+        _sum_of_two(dst, a, b, factor)
+    elif m == 3:
+        _sum_of_three(dst, a, b, c, factor)
+    elif m == 4:
+        _sum_of_four(dst, a, b, c, a[3 * step : 3 * step + count], factor)
+    else:
+        _sum_of_five(dst, a, b, c, a[3 * step : 3 * step + count], a[4 * step :], factor)
+    while digit > 1:
+        digit //= 2
+        odd = (size // digit) % 2
+        if digit == 1:
+            free, factor = out, scale
+        count = n + (size - 2 * m - odd) * step
+        b, c = src[m * step : m * step + count], a[2 * m * step :]
+        if odd == 1:
+            _sum_of_three(free[:count], src, b, c, factor)
+        else:
+            _sum_of_two(free[:count], src, b, factor)
+        src, free, m = free, src, 2 * m + odd
+
+
+@_jit
+def _box_mean(a, work, pieces, rows, length, size, one, scale):
+    """A of a strip of ``rows``, in place.
+
+    Along the rows in short pieces, whose sums stay in the first cache.
+    """
     if size == 1:
-        return a, free, spare
-    a, free, spare = _window_sum(a, free, spare, rows * length, size, length, one, one)
-    n = (rows - size + 1) * length
-    a, free, spare = _window_sum(a, free, spare, n, size, 1, one, scale)
-    a[n - size + 1 : n] = 0  # no window begins there: what an earlier strip left is none of this one's
-    return a, free, spare
+        return
+    n, sums = (rows - size + 1) * length, work[2]
+    _window_sum(sums, a, work[0], work[1], n, size, length, one, one)
+    n -= size - 1
+    for start in range(0, n, PIECE):
+        count = min(PIECE, n - start)
+        _window_sum(a[start:], sums[start:], pieces[0], pieces[1], count, size, 1, one, scale)
+    a[n : n + size - 1] = 0  # no window begins there: what an earlier strip left is none of this one's
 
 
 @_jit
@@ -149,27 +180,23 @@ def _bent(sigma, theta, near, far, q, c):
 
 
 @_jit
-def _bent_alone(sigma, near, far, q, c, weight_v, weight_d):
-    """The weighted sum of V and cos φ V' where norms are 1, in place of sigma."""
-    q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
-    zero, one, rounding, half, over_pi, plain, bent = c
-    both = (weight_v + weight_d) * plain
+def _bent_alone(sigma, near, far, zero, one, rounding, linear, p):
+    """cos φ · ``linear`` + a polynomial in sin φ, in place of sigma: any weighted sum of V and cos φ V'."""
+    p0, p1, p2, p3, p4, p5, p6, p7, p8 = p
     for i in range(len(sigma)):
         cosine = sigma[i] * near[i] * far[i]
         squared = one - cosine * cosine
         squared = squared if squared > rounding else zero
         s = math.sqrt(squared)
-        p = q8 + s * q9
-        p = q7 + s * p
-        p = q6 + s * p
-        p = q5 + s * p
-        p = q4 + s * p
-        p = q3 + s * p
-        p = q2 + s * p
-        p = q1 + s * p
-        p = q0 + s * p
-        ck0 = cosine * (half + cosine * p)
-        sigma[i] = both * cosine + bent * (weight_v * (s * over_pi) + (weight_v + weight_d) * ck0)
+        value = p7 + s * p8
+        value = p6 + s * value
+        value = p5 + s * value
+        value = p4 + s * value
+        value = p3 + s * value
+        value = p2 + s * value
+        value = p1 + s * value
+        value = p0 + s * value
+        sigma[i] = linear * cosine + value
 
 
 @_jit
@@ -208,9 +235,16 @@ def _times(out, a):
 
 
 @_jit
-def _add_products(out, a, b):
+def _add_products(out, kernel, v):
     for i in range(len(out)):
-        out[i] += a[i] * b[i]
+        out[i] += kernel[i] * v[i]
+
+
+@_jit
+def _add_both_products(near_out, far_out, kernel, near_v, far_v):
+    for i in range(len(near_out)):
+        near_out[i] += kernel[i] * far_v[i]
+        far_out[i] += kernel[i] * near_v[i]
 
 
 @_jit
@@ -281,8 +315,9 @@ def walk(
         shifts: The t_c ≥ 0 to walk over, each together with t_c − W.
         across, down: The factor of f(t) for each t_c and t_r.
         stages: (stages, 3) whole numbers: kind; size; 1 if Theta is not zero before the stage.
-        numbers: (stages, 4) in the precision of the planes: for a mean 1/size² and its part, and for bends
-            2α/(1+α²) and (1−α)²/(1+α²); for a tail besides the weights of V and of cos φ V'.
+        numbers: (stages, 13) in the precision of the planes: for a mean 1/size² and its part; for a bend
+            2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's only); if it is, what
+            is made of S instead: the factor of cos φ, and the coefficients of a polynomial in sin φ.
         read: 0 for S, 1 for Theta, 2 for the Gaussian.
         tuples: The coefficients of q and of 2^f, and constants in the precision of the planes.
         exponent: The bits of 1, and those of a mantissa, as whole numbers of the planes' size.
@@ -293,7 +328,7 @@ def walk(
     channels, tall, wide = padded.shape
     count, height, width = columns.shape
     bends, gap = len(inverses), wide - width
-    length = (width + 2 * gap + 15) // 16 * 16
+    length = width + 2 * gap
     n, size = tall * length, (min(strip, height) + gap) * length
     like = padded[0, 0, :1]
     near_x, far_x = np.empty((channels, n), like.dtype), np.empty((channels, n), like.dtype)
@@ -302,7 +337,7 @@ def walk(
     near_v, far_v = np.empty((count, n), like.dtype), np.empty((count, n), like.dtype)
     near_out, far_out = np.zeros((count, height * length), like.dtype), np.zeros((count, height * length), like.dtype)
     sigma, theta = np.zeros(size, like.dtype), np.zeros(size, like.dtype)
-    free, spare = np.zeros(size, like.dtype), np.zeros(size, like.dtype)
+    work, pieces = np.zeros((3, size), like.dtype), np.zeros((2, PIECE + gap), like.dtype)
     bits = np.zeros(size if read == 2 else 0, exponent.dtype)
     shifted = bits.view(like.dtype)
 
@@ -343,9 +378,9 @@ def walk(
                 for k in range(len(stages)):
                     kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
                     if kind == MEAN:
-                        sigma, free, spare = _box_mean(sigma, free, spare, rows, length, side, one, numbers[k, 0])
+                        _box_mean(sigma, work, pieces, rows, length, side, one, numbers[k, 0])
                         if live:
-                            theta, free, spare = _box_mean(theta, free, spare, rows, length, side, one, numbers[k, 0])
+                            _box_mean(theta, work, pieces, rows, length, side, one, numbers[k, 0])
                         rows -= side - 1
                         m = rows * length
                         if numbers[k, 1] != 0:
@@ -354,16 +389,19 @@ def walk(
                             else:
                                 _scaled(theta[:m], sigma[:m], numbers[k, 1])
                         continue
-                    numbers_of = (zero, one, rounding, half, over_pi, numbers[k, 0], numbers[k, 1])
                     near, far = near_inverse[bend, a : a + m], far_inverse[bend, b : b + m]
                     if live:
                         if kind == TAIL:
                             _times_both(theta[:m], near, far)
-                        _bent(sigma[:m], theta[:m], near, far, q, numbers_of)
+                        plain, bent = numbers[k, 0], numbers[k, 1]
+                        c = (zero, one, rounding, half, over_pi, plain, bent)
+                        _bent(sigma[:m], theta[:m], near, far, q, c)
                         if kind == TAIL:
                             _add_scaled(theta[:m], sigma[:m], numbers[k, 2])
                     else:
-                        _bent_alone(sigma[:m], near, far, q, numbers_of, numbers[k, 2], numbers[k, 3])
+                        p = numbers[k, 4:]
+                        coefficients = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
+                        _bent_alone(sigma[:m], near, far, zero, one, rounding, numbers[k, 3], coefficients)
                         weighed = kind == TAIL
                     if kind == BEND or dense.size > 0:
                         near, far = near_norm[bend, a : a + m], far_norm[bend, b : b + m]
@@ -382,9 +420,11 @@ def walk(
                 if down[t] != 1:
                     _scaled(kernel[:m], kernel[:m], down[t])
                 for j in range(count):
-                    _add_products(near_out[j, a : a + m], kernel, far_v[j, b : b + m])
-                    if t > 0:  # at t = 0 the displacements t_c and −t_c are both walked over
-                        _add_products(far_out[j, b : b + m], kernel, near_v[j, a : a + m])
+                    near, far = near_out[j, a : a + m], far_v[j, b : b + m]
+                    if t == 0:  # there the displacements t_c and −t_c are both walked over
+                        _add_products(near, kernel, far)
+                    else:
+                        _add_both_products(near, far_out[j, b : b + m], kernel, near_v[j, a : a + m], far)
             waiting += 1
             if waiting == FOLD:
                 waiting = 0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -162,8 +161,15 @@ class Recipe:
 
 
 def box_mean(plane: Float[Tensor, "h w"], size: int) -> Float[Tensor, "_h _w"]:
-    """The mean over size × size offsets, without padding."""
-    return F.avg_pool2d(plane[None], size, stride=1)[0]
+    """The mean over size × size offsets, without padding.
+
+    By slices: pooling would wake torch's threads, who wait for each other longer than a small plane takes.
+    """
+    for axis in (0, 1):
+        length = plane.shape[axis] - size + 1
+        parts = [plane.narrow(axis, offset, length) for offset in range(size)]
+        plane = sum(parts[1:], start=parts[0])
+    return plane / size**2
 
 
 def recipe_of_kernel(
