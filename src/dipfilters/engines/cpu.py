@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -149,8 +148,8 @@ def _walked(
     scale = torch.from_numpy(norms[-1, :height, :width]) if tail else torch.ones(height, width).double()
     if matrix.size:
         scale = torch.ones_like(scale)
-    across = recipe.factor(torch.arange(width + 1))
-    down = recipe.factor(torch.arange(height))
+    across = recipe.factor(width + 1)
+    down = recipe.factor(height)
     shifts = np.flatnonzero((across + across.flip(0))[:width].numpy())
     read = {"sigma": 0, "theta": 1, "gaussian": 2}[recipe.read]
     info = np.finfo(kind)
@@ -210,7 +209,8 @@ def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], boo
     tail = bool(bends) and all(isinstance(stage, Mean) and stage.size == 1 for stage in after)
     last = bends[-1] if tail else len(recipe.stages)
     wanted, live, fresh = recipe.read == "theta", False, 0.0
-    kinds, numbers = [], []
+    kinds: list[tuple[int, int, bool]] = []
+    numbers: list[tuple[float, ...]] = []
     for k, stage in enumerate(recipe.stages[: last + 1]):
         if isinstance(stage, Mean):
             part = stage.part if wanted else 0.0

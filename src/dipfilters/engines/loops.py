@@ -1,4 +1,4 @@
-"""The compiled loops of :mod:`~dipfilters.engines.cpu`: imported with the first product, since numba is slow to load.
+"""The compiled loops of :mod:`~dipfilters.engines.cpu`; imported with the first product, for numba is slow.
 
 Two displacements t = (t_r, t_c) and (t_r, t_c − W) share one plane whose rows are all of one length: their
 overlaps have W − t_c and t_c columns. Between them lies a gap as wide as the means' loss of columns. So a
@@ -12,26 +12,45 @@ are an offset of whole rows. In the gap, norms and columns are zero, so that wha
 their neighbours there (finite numbers) counts for nothing.
 
 A loop over slices from zero is one that numba vectorises; an index that is a sum may not be. No loop has so
-many arrays that the check for overlaps, which comes before it, is given up (eight comparisons).
+many arrays that the check for overlaps, which comes before it, is given up (eight comparisons). The tests
+check types by wrapping each function, which numba cannot follow: ``no_type_check`` keeps them out.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
 
 MEAN, BEND, TAIL = 0, 1, 2  # kinds of stages; a tail is the last bend, when only means of size 1 follow
-PIECE = 2048
 FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
+PIECE = 2048  # entries whose sums along a row are formed together
 
-# Without the wrappers for Python, which only ``walk`` needs, the first product waits half as long.
-_options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-_jit = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
+
+@no_type_check
+def _nothing():
+    pass
+
+
+def _can_cache() -> bool:
+    """Whether numba finds a folder that it may write compiled code to."""
+    try:
+        njit(cache=True)(_nothing)
+    except RuntimeError:
+        return False
+    return True
+
+
+_options: Any = {"nogil": True, "cache": _can_cache(), "error_model": "numpy", "fastmath": {"contract"}}
+# Only ``walk`` is called from Python; without the others' wrappers the first product waits a second less.
+_inner: Any = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_jit = njit(**_inner)
 
 
 @_jit
+@no_type_check
 def _pairs(out, near, far, first):
     if first:
         for i in range(len(out)):
@@ -42,6 +61,7 @@ def _pairs(out, near, far, first):
 
 
 @_jit
+@no_type_check
 def _squared_differences(out, near, far, first):
     if first:
         for i in range(len(out)):
@@ -54,30 +74,35 @@ def _squared_differences(out, near, far, first):
 
 
 @_jit
+@no_type_check
 def _sum_of_two(out, a, b, scale):
     for i in range(len(out)):
         out[i] = (a[i] + b[i]) * scale
 
 
 @_jit
+@no_type_check
 def _sum_of_three(out, a, b, c, scale):
     for i in range(len(out)):
         out[i] = (a[i] + b[i] + c[i]) * scale
 
 
 @_jit
+@no_type_check
 def _sum_of_four(out, a, b, c, d, scale):
     for i in range(len(out)):
         out[i] = ((a[i] + b[i]) + (c[i] + d[i])) * scale
 
 
 @_jit
+@no_type_check
 def _sum_of_five(out, a, b, c, d, e, scale):
     for i in range(len(out)):
         out[i] = ((a[i] + b[i]) + (c[i] + d[i]) + e[i]) * scale
 
 
 @_jit
+@no_type_check
 def _window_sum(out, a, one_sum, another, n, size, step, one, scale):
     """``out``: n sums over ``size`` ≥ 2 entries of ``a`` that lie ``step`` apart, times ``scale``.
 
@@ -119,6 +144,7 @@ def _window_sum(out, a, one_sum, another, n, size, step, one, scale):
 
 
 @_jit
+@no_type_check
 def _box_mean(a, work, pieces, rows, length, size, one, scale):
     """A of a strip of ``rows``, in place.
 
@@ -137,24 +163,28 @@ def _box_mean(a, work, pieces, rows, length, size, one, scale):
 
 
 @_jit
+@no_type_check
 def _scaled(out, a, factor):
     for i in range(len(out)):
         out[i] = a[i] * factor
 
 
 @_jit
+@no_type_check
 def _add_scaled(out, a, factor):
     for i in range(len(out)):
         out[i] += a[i] * factor
 
 
 @_jit
+@no_type_check
 def _times_both(out, near, far):
     for i in range(len(out)):
         out[i] *= near[i] * far[i]
 
 
 @_jit
+@no_type_check
 def _bent(sigma, theta, near, far, q, c):
     """V and V' where norms are 1: theta times V', and sigma becomes V.
 
@@ -183,6 +213,7 @@ def _bent(sigma, theta, near, far, q, c):
 
 
 @_jit
+@no_type_check
 def _bent_alone(sigma, near, far, zero, one, rounding, linear, p):
     """cos φ · ``linear`` + a polynomial in sin φ, in place of sigma: any weighted sum of V and cos φ V'."""
     p0, p1, p2, p3, p4, p5, p6, p7, p8 = p
@@ -203,6 +234,7 @@ def _bent_alone(sigma, near, far, zero, one, rounding, linear, p):
 
 
 @_jit
+@no_type_check
 def _to_power_of_two(a, shifted, e, least, magic):
     """Begin 2^−a for a ≥ 0: 2^f stays in ``a``, with −a = n + f and n whole, which goes to ``shifted``.
 
@@ -225,6 +257,7 @@ def _to_power_of_two(a, shifted, e, least, magic):
 
 
 @_jit
+@no_type_check
 def _to_exponent(bits, one_bits, mantissa):
     """Make the number 2^n of the n in its low bits."""
     for i in range(len(bits)):
@@ -232,18 +265,21 @@ def _to_exponent(bits, one_bits, mantissa):
 
 
 @_jit
+@no_type_check
 def _times(out, a):
     for i in range(len(out)):
         out[i] *= a[i]
 
 
 @_jit
+@no_type_check
 def _add_products(out, kernel, v):
     for i in range(len(out)):
         out[i] += kernel[i] * v[i]
 
 
 @_jit
+@no_type_check
 def _add_both_products(near_out, far_out, kernel, near_v, far_v):
     for i in range(len(near_out)):
         near_out[i] += kernel[i] * far_v[i]
@@ -251,6 +287,7 @@ def _add_both_products(near_out, far_out, kernel, near_v, far_v):
 
 
 @_jit
+@no_type_check
 def _lay(near, far, plane, shift, start, right, first, second):
     """Fill both layouts of a plane with its two parts, the one from column ``start`` on ``right`` wide."""
     rows, columns = plane.shape
@@ -268,6 +305,7 @@ def _lay(near, far, plane, shift, start, right, first, second):
 
 
 @_jit
+@no_type_check
 def _gather(out, near, far, shift, start):
     """Add both layouts of a plane of the result to it, and empty them."""
     rows, columns = out.shape
@@ -285,12 +323,14 @@ def _gather(out, near, far, shift, start):
 
 
 @_jit
+@no_type_check
 def _add(out, a):
     for i in range(len(out)):
         out[i] += a[i]
 
 
 @_jit
+@no_type_check
 def _scatter(dense, kernel, top, rows, down, shift, start, width, length, first, second):
     """Write a strip of a plane of K, of ``rows`` from row ``top`` on, to both of its places in the matrix."""
     for r in range(rows):
@@ -307,6 +347,7 @@ def _scatter(dense, kernel, top, rows, down, shift, start, width, length, first,
 
 
 @njit(**_options)
+@no_type_check
 def walk(
     out,
     dense,

@@ -1,4 +1,4 @@
-"""What an engine computes: a chain of stages on the planes of a displacement, and what is read off at its end."""
+"""What an engine computes: the stages that each displacement's plane goes through, and what is read off."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class Recipe:
         height, width = (int(side) - self.shrink for side in padded.shape[1:])
         if min(height, width) < 1:
             raise RecipeError(
-                f"a padded picture of {padded.shape[1]}×{padded.shape[2]} pixels is too small: the stages take "
-                f"away {self.shrink} rows and columns; pad by {self.shrink // 2} on every side"
+                f"a padded picture of {padded.shape[1]}×{padded.shape[2]} pixels is too small: the stages "
+                f"take away {self.shrink} rows and columns; pad by {self.shrink // 2} on every side"
             )
         return height, width
 
@@ -127,14 +127,14 @@ class Recipe:
             )
         return height, width
 
-    def factor(self, distances: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The factor of f(t) that one axis contributes: f(t) is that of t_r times that of t_c."""
-        distances = distances.double()
+    def factor(self, count: int) -> Float[Tensor, " count"]:
+        """What one axis contributes to f(t) at the distances 0 … count − 1: f(t) is a product of two such."""
+        distances = torch.arange(count, dtype=torch.float64)
         factor = torch.ones_like(distances)
         if self.spatial is not None:
             factor = torch.exp(-(distances**2) / self.spatial**2)
         if self.window is not None:
-            factor = factor * (distances.abs() <= self.window)
+            factor = factor * (distances <= self.window)
         return factor
 
     def powers(self, padded: Float[Tensor, "C h w"]) -> list[Float[Tensor, "_h _w"]]:
