@@ -56,7 +56,9 @@ def test_what_computes_does_not_draw(name: str) -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    question = "import sys, dipfilters; print([m for m in ('matplotlib', 'skimage', 'numba') if m in sys.modules])"
+    question = (
+        "import sys, dipfilters; print([m for m in ('matplotlib', 'skimage', 'numba') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -277,8 +277,8 @@ class LanczosTwicing:
                 worst = int(relative.argmax())
                 raise ConvergenceError(
                     f"after {self.products} products the error of step {worst + 1} may be "
-                    f"{relative[worst]:.1e}, over the tolerance of {tolerance:g}; allow more than max_products = {max_products}, or "
-                    f"ask for fewer steps than {last}"
+                    f"{relative[worst]:.1e}, over the tolerance of {tolerance:g}; allow more than "
+                    f"max_products = {max_products}, or ask for fewer steps than {last}"
                 )
 
     @property
@@ -413,8 +413,8 @@ class _Krylov:
         if values.min() < -_NEGLIGIBLE or values.max() > 2.0:
             raise DivergenceError(
                 f"the filter's eigenvalues reach from {values.min():.3g} to {values.max():.3g} at least, and "
-                f"twicing diverges outside [0, 2]; use a smaller factor than the present one, or all pairs of "
-                f"pixels instead of a search window"
+                f"twicing diverges outside [0, 2]; use a smaller factor than the present one, or all pairs "
+                f"of pixels instead of a search window"
             )
 
     def combined(self, coefficients: Float[Tensor, "k C m"]) -> Float[Tensor, "k C N"]:

@@ -214,7 +214,7 @@ def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], boo
     for k, stage in enumerate(recipe.stages[: last + 1]):
         if isinstance(stage, Mean):
             part = stage.part if wanted else 0.0
-            fresh = part if k + 1 == last and not live else 0.0  # the tail sees to it: cos φ V' is all of it
+            fresh = part if tail and k + 1 == last and not live else 0.0  # the tail takes it: it is cos φ V'
             kinds.append((MEAN, stage.size, live))
             numbers.append((1 / stage.size**2, part - fresh) + (0.0,) * 11)
             live = live or part > fresh

@@ -96,7 +96,10 @@ def dense(
     for down, partners, _, planes in _batches(recipe, padded, dtype, batch_entries):
         rows = torch.arange(height - down, device=padded.device)[:, None]
         near = (rows * width + columns).expand_as(planes)
-        far = (rows + down) * width + partners[:, None]
+        far = ((rows + down) * width + partners[:, None]).expand_as(planes)
+        if down == 0:  # there the displacements t_c and −t_c are both walked over, and one will do
+            once = near < far
+            near, far, planes = near[once], far[once], planes[once]
         matrix[near, far] = planes.double()
         matrix[far, near] = planes.double()
     matrix.diagonal().copy_(recipe.diagonal(padded))
@@ -126,8 +129,9 @@ def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -
     for down in torch.nonzero(below)[:, 0].tolist():
         rows = height - down + gap
         size = max(1, entries // (rows * len(position)))
-        for chosen in torch.split(shifts[shifts > 0] if down == 0 else shifts, size):
-            shift = chosen[:, None]
+        some = shifts[shifts > 0] if down == 0 else shifts
+        for begin in range(0, len(some), size):
+            shift = some[begin : begin + size, None]
             first = position < width + gap - shift
             near = torch.where(first, position, (position - gap).clamp_min(0))
             far = torch.where(first, position + shift, position - gap - width + shift)

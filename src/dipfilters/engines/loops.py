@@ -503,6 +503,7 @@ def walk(
                     _to_exponent(bits[:m], exponent[0], exponent[1])
                     _times(sigma[:m], shifted)
                 if dense.size > 0:
+                    # At t = 0 the displacements t_c and −t_c are both walked over, and one will do.
                     _scatter(
                         dense,
                         kernel,
@@ -514,14 +515,14 @@ def walk(
                         width,
                         length,
                         down[t] * first,
-                        down[t] * second,
+                        down[t] * second if t > 0 else zero,
                     )
                     continue
                 if down[t] != 1:
                     _scaled(kernel[:m], kernel[:m], down[t])
                 for j in range(count):
                     near, far = near_out[j, a : a + m], far_v[j, b : b + m]
-                    if t == 0:  # there the displacements t_c and −t_c are both walked over
+                    if t == 0:  # each of t_c and −t_c is walked over
                         _add_products(near, kernel, far)
                     else:
                         _add_both_products(near, far_out[j, b : b + m], kernel, near_v[j, a : a + m], far)
