@@ -1,0 +1,198 @@
+"""Products with a kernel matrix in torch, on any device: batches of displacements at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dipfilters.engines.recipe import Bend, Mean, Recipe
+from dipfilters.kernels import kappa0, kappa1
+
+_BATCH_ENTRIES = 2**24  # of one plane of a batch: 67 MB in float32, and about six such at a time
+_ROUNDING = 16  # rounding steps: a sine below their root is one of two parallel patches
+
+
+class _Batch(NamedTuple):
+    """The planes of K for the displacements (t, t_c) and (t, t_c − W), for one t and several t_c ≥ 0.
+
+    Attributes:
+        down: t.
+        partners: (b, W): the column c + t_c, or c + t_c − W, of the other pixel.
+        sources: (b, W): the column whose partner a column is.
+        planes: (b, H − t, W): K between (r, c) and (r + t, partner of c).
+    """
+
+    down: int
+    partners: Tensor
+    sources: Tensor
+    planes: Tensor
+
+
+def product(
+    recipe: Recipe,
+    padded: Float[Tensor, "C h w"],
+    columns: Float[Tensor, "N m"],
+    *,
+    dtype: torch.dtype = torch.float32,
+    batch_entries: int = _BATCH_ENTRIES,
+) -> Float[Tensor, "N m"]:
+    """K times columns, in float64, on the device of the padded picture.
+
+    ::
+
+        (K v)_i = Σ_j K_ij v_j,   j over all N pixels
+
+    Args:
+        recipe: What K is.
+        padded: The picture, padded by half of ``recipe.shrink`` on every side.
+        columns: v, one a column.
+        dtype: The precision of the planes. Sums over them are in float64, and no product of matrices is
+            formed, so that TF32 plays no part.
+        batch_entries: How many entries of planes are computed at a time.
+
+    Raises:
+        RecipeError: Columns that do not fit the picture, or a picture that is too small.
+
+    Cost: N² kernel values, half of them computed; about six times ``batch_entries`` values of memory.
+    """
+    height, width = recipe.check(padded, columns)
+    device = padded.device
+    v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
+    low, out = v.to(dtype), torch.zeros_like(v)
+    for down, partners, sources, planes in _batches(recipe, padded, dtype, batch_entries):
+        rows = height - down
+        moved = planes.gather(2, sources[:, None].expand_as(planes)) if down else planes
+        for total, column in zip(out, low, strict=True):
+            far = column[down:, partners].transpose(0, 1)  # (b, rows, W)
+            total[:rows] += (planes * far).sum(0, dtype=torch.float64)
+            if down:  # for t = 0 the displacements t_c and −t_c are both walked over
+                near = column[:rows, sources].transpose(0, 1)
+                total[down:] += (moved * near).sum(0, dtype=torch.float64)
+    result = out.reshape(len(v), -1).T + recipe.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
+    return result.to(columns.device)
+
+
+def dense(
+    recipe: Recipe,
+    padded: Float[Tensor, "C h w"],
+    *,
+    dtype: torch.dtype = torch.float32,
+    batch_entries: int = _BATCH_ENTRIES,
+) -> Float[Tensor, "N N"]:
+    """The matrix K itself, in float64 and symmetric to the last digit, on the device of the picture.
+
+    Arguments and errors are those of :func:`product`.
+
+    Cost: 8 N² bytes, besides the memory of :func:`product`.
+    """
+    height, width = recipe.shape(padded)
+    matrix = torch.zeros(height * width, height * width, dtype=torch.float64, device=padded.device)
+    columns = torch.arange(width, device=padded.device)
+    for down, partners, _, planes in _batches(recipe, padded, dtype, batch_entries):
+        rows = torch.arange(height - down, device=padded.device)[:, None]
+        near = (rows * width + columns).expand_as(planes)
+        far = ((rows + down) * width + partners[:, None]).expand_as(planes)
+        if down == 0:  # there the displacements t_c and −t_c are both walked over, and one will do
+            once = near < far
+            near, far, planes = near[once], far[once], planes[once]
+        matrix[near, far] = planes.double()
+        matrix[far, near] = planes.double()
+    matrix.diagonal().copy_(recipe.diagonal(padded))
+    return matrix
+
+
+def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> Iterator[_Batch]:
+    """All planes of K but the diagonal.
+
+    The displacements t_c and t_c − W overlap in W − t_c and t_c columns. Side by side, with a gap of the
+    columns that the means take away, they fill rows of one length: see :mod:`~dipfilters.engines.loops`.
+    """
+    height, width = recipe.shape(padded)
+    device, gap = padded.device, recipe.shrink
+    x = padded.detach().double()
+    if recipe.read == "gaussian":
+        x, grade = x / recipe.bandwidth, 1.0
+    else:
+        largest = float(x.abs().max()) or 1.0
+        x, grade = x / largest, largest**2
+    norms = [power.sqrt().to(dtype) for power in recipe.powers(x)]
+    x = x.to(dtype)
+    across, below = recipe.factor(width + 1).to(device), recipe.factor(height).to(device)
+    shifts = torch.nonzero((across + across.flip(0))[:width])[:, 0]
+    column = torch.arange(width, device=device)
+    position = torch.arange(width + 2 * gap, device=device)
+    for down in torch.nonzero(below)[:, 0].tolist():
+        rows = height - down + gap
+        size = max(1, entries // (rows * len(position)))
+        some = shifts[shifts > 0] if down == 0 else shifts
+        for begin in range(0, len(some), size):
+            shift = some[begin : begin + size, None]
+            first = position < width + gap - shift
+            near = torch.where(first, position, (position - gap).clamp_min(0))
+            far = torch.where(first, position + shift, position - gap - width + shift)
+            planes = _stages(recipe, x, norms, down, near, far)  # (b, H − t, W + gap)
+            inside = column < width - shift
+            planes = planes.gather(
+                2, torch.where(inside, column, column + gap)[:, None].expand(-1, planes.shape[1], -1)
+            )
+            factor = torch.where(inside, across[shift], across[width - shift]) * (below[down] * grade)
+            partners = (column + shift) % width
+            yield _Batch(down, partners, (column - shift) % width, planes * factor.to(dtype)[:, None])
+
+
+def _stages(recipe: Recipe, x: Tensor, norms: list[Tensor], down: int, near: Tensor, far: Tensor) -> Tensor:
+    """What is read off the planes of a batch, (b, rows, columns), whose gap holds finite numbers."""
+    channels, tall = x.shape[:2]
+    sigma: Tensor | None = None
+    for channel in x:
+        one = _at(channel[: tall - down], near)
+        other = _at(channel[down:], far)
+        term = (one - other).square_() if recipe.read == "gaussian" else one.mul_(other)
+        sigma = term if sigma is None else sigma.add_(term)
+    assert sigma is not None
+    sigma = sigma.div_(channels)
+    theta: Tensor | None = None  # zero
+    lost, bends = 0, iter(norms)
+    for stage in recipe.stages:
+        if isinstance(stage, Mean):
+            lost += stage.size - 1
+            sigma = F.avg_pool2d(sigma, stage.size, stride=1)
+            if theta is not None:
+                theta = F.avg_pool2d(theta, stage.size, stride=1)
+            if stage.part and recipe.read == "theta":
+                theta = sigma * stage.part if theta is None else theta.add_(sigma, alpha=stage.part)
+        else:
+            norm = next(bends)
+            keep = near.shape[1] - lost
+            one = _at(norm[: len(norm) - down], near[:, :keep])
+            other = _at(norm[down:], far[:, :keep])
+            sigma, theta = _bent(stage, sigma, theta, one.mul_(other))
+    if recipe.read == "gaussian":
+        return sigma.neg_().exp_()
+    if recipe.read == "sigma":
+        return sigma
+    return torch.zeros_like(sigma) if theta is None else theta
+
+
+def _at(plane: Tensor, columns: Tensor) -> Tensor:
+    """The columns of a plane for each displacement: (b, rows, columns)."""
+    return plane[:, columns.clamp_max(plane.shape[1] - 1)].transpose(0, 1)
+
+
+def _bent(stage: Bend, sigma: Tensor, theta: Tensor | None, norms: Tensor) -> tuple[Tensor, Tensor | None]:
+    """V and V' of :mod:`dipfilters.ntk`; ``norms`` is √(S_ii S_jj)."""
+    plain = 2 * stage.slope / (1 + stage.slope**2)
+    bent = (1 - stage.slope) ** 2 / (1 + stage.slope**2)
+    tiny = torch.finfo(norms.dtype).tiny
+    cosine = (sigma / norms.clamp_min(tiny)).clamp_(-1.0, 1.0)
+    cosine = torch.where(norms > 0, cosine, 0.0)
+    parallel = 1.0 - cosine.square() <= _ROUNDING * torch.finfo(norms.dtype).eps
+    cosine = torch.where(parallel, cosine.sign(), cosine)
+    if theta is not None:
+        theta = theta.mul_(kappa0(cosine).mul_(bent).add_(plain))
+    return norms.mul_(kappa1(cosine).mul_(bent).add_(cosine, alpha=plain)), theta

@@ -1,0 +1,218 @@
+"""What an engine computes: the stages that each displacement's plane goes through, and what is read off."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dipfilters.kernels import ArcCosineKernel, GaussianKernel, Kernel, OneLayerTangentKernel
+from dipfilters.networks import Activation, Architecture, Convolution, Parametrization, with_gains
+
+Read = Literal["sigma", "theta", "gaussian"]
+
+
+class RecipeError(ValueError):
+    """Stages that make no kernel, or a kernel or network that has no such stages; the message says why."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over common offsets of both pixels, without padding, and a part in the tangent kernel.
+
+    ::
+
+        S ← A(S),   Theta ← A(Theta) + part · S          A: the mean over size × size offsets
+
+    Attributes:
+        size: The side of the square of offsets.
+        part: What this stage adds of its result to Theta.
+    """
+
+    size: int
+    part: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise RecipeError(f"size must be at least 1, got {self.size}")
+        if not 0.0 <= self.part < math.inf:
+            raise RecipeError(f"part must be a finite number ≥ 0, got {self.part}")
+
+
+@dataclass(frozen=True)
+class Bend:
+    """An activation of slope α: Theta ← V'(S) ∘ Theta, S ← V(S), with V and V' of :mod:`dipfilters.ntk`."""
+
+    slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.slope < 1.0:
+            raise RecipeError(f"slope must lie in [0, 1), got {self.slope}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A kernel between the pixels of a picture that was padded once.
+
+    ::
+
+        S_t(u) = mean_c x(c, u) x(c, u + t),   Theta_t = 0,   then stage after stage
+
+        K(u, u + t) = f(t) · S, Theta or exp(−(pp − 2 S + qq)/h²)       pp, qq: S of each pixel with itself
+        f(t) = exp(−‖t‖²/s²) if |t_r|, |t_c| ≤ window, else 0
+
+    The result is smaller than the padded picture by ``shrink`` rows and columns. K is symmetric. It has no
+    negative eigenvalue without a window; with one it may have, and twicing then diverges: a window is for
+    one application.
+
+    Attributes:
+        stages: The chain.
+        read: ``"sigma"`` for S, ``"theta"``, or ``"gaussian"``, whose chain is made of means alone.
+        bandwidth: h of the Gaussian.
+        spatial: s in pixels, or None for all displacements alike.
+        window: The largest displacement along each axis, or None for all.
+    """
+
+    stages: tuple[Mean | Bend, ...]
+    read: Read
+    bandwidth: float = math.inf
+    spatial: float | None = None
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.read not in ("sigma", "theta", "gaussian"):
+            raise RecipeError(f'read must be "sigma", "theta" or "gaussian", got {self.read!r}')
+        if self.read == "gaussian" and any(isinstance(stage, Bend) for stage in self.stages):
+            raise RecipeError('a recipe that reads "gaussian" is made of means; leave out its bends')
+        if not (self.bandwidth > 0 and self.bandwidth**2 > 0):
+            raise RecipeError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
+        if self.spatial is not None and not (self.spatial > 0 and self.spatial**2 > 0):
+            raise RecipeError(f"spatial must be a positive number of pixels or None, got {self.spatial}")
+        if self.window is not None and self.window < 0:
+            raise RecipeError(f"window must be a number of pixels ≥ 0 or None, got {self.window}")
+
+    @property
+    def shrink(self) -> int:
+        """By how many rows and columns the result is smaller than the padded picture."""
+        return sum(stage.size - 1 for stage in self.stages if isinstance(stage, Mean))
+
+    def shape(self, padded: Float[Tensor, "C h w"]) -> tuple[int, int]:
+        """Height and width of the result, whose product is N.
+
+        Raises:
+            RecipeError: The padded picture is too small.
+        """
+        height, width = (int(side) - self.shrink for side in padded.shape[1:])
+        if min(height, width) < 1:
+            raise RecipeError(
+                f"a padded picture of {padded.shape[1]}×{padded.shape[2]} pixels is too small: the stages "
+                f"take away {self.shrink} rows and columns; pad by {self.shrink // 2} on every side"
+            )
+        return height, width
+
+    def check(self, padded: Float[Tensor, "C h w"], columns: Float[Tensor, "N m"]) -> tuple[int, int]:
+        """The shape of the result, once the columns are found to fit it.
+
+        Raises:
+            RecipeError: The padded picture is too small, or the columns are of another length.
+        """
+        height, width = self.shape(padded)
+        if columns.ndim != 2 or len(columns) != height * width:
+            raise RecipeError(
+                f"columns must be {height * width}×m for {height}×{width} pixels, got {tuple(columns.shape)}"
+            )
+        return height, width
+
+    def factor(self, count: int) -> Float[Tensor, " count"]:
+        """What one axis contributes to f(t) at the distances 0 … count − 1: f(t) is a product of two such."""
+        distances = torch.arange(count, dtype=torch.float64)
+        factor = torch.ones_like(distances)
+        if self.spatial is not None:
+            factor = torch.exp(-(distances**2) / self.spatial**2)
+        if self.window is not None:
+            factor = factor * (distances <= self.window)
+        return factor
+
+    def powers(self, padded: Float[Tensor, "C h w"]) -> list[Float[Tensor, "_h _w"]]:
+        """S of each pixel with itself as each bend finds it, in float64: bends leave it as it is."""
+        power, found = padded.double().square().mean(0), []
+        for stage in self.stages:
+            if isinstance(stage, Bend):
+                found.append(power)
+            else:
+                power = box_mean(power, stage.size)
+        return found
+
+    def diagonal(self, padded: Float[Tensor, "C h w"]) -> Float[Tensor, " N"]:
+        """K of each pixel with itself, in float64; its cosine is 1, where V(S) = S and V' = 1."""
+        height, width = self.shape(padded)
+        sigma = padded.double().square().mean(0)
+        theta = torch.zeros_like(sigma)
+        for stage in self.stages:
+            if isinstance(stage, Mean):
+                sigma = box_mean(sigma, stage.size)
+                theta = box_mean(theta, stage.size) + stage.part * sigma
+        value = {"sigma": sigma, "theta": theta, "gaussian": torch.ones_like(sigma)}[self.read]
+        return value.reshape(height * width)
+
+
+def box_mean(plane: Float[Tensor, "h w"], size: int) -> Float[Tensor, "_h _w"]:
+    """The mean over size × size offsets, without padding.
+
+    By slices: pooling would wake torch's threads, who wait for each other longer than a small plane takes.
+    """
+    for axis in (0, 1):
+        length = plane.shape[axis] - size + 1
+        parts = [plane.narrow(axis, offset, length) for offset in range(size)]
+        plane = sum(parts[1:], start=parts[0])
+    return plane / size**2
+
+
+def recipe_of_kernel(
+    kernel: Kernel, patch_size: int, *, spatial: float | None = None, window: int | None = None
+) -> Recipe:
+    """The recipe of a kernel between patches, for a picture padded by ``patch_size // 2``.
+
+    Raises:
+        RecipeError: A kernel that is none of the package's own.
+    """
+    if isinstance(kernel, GaussianKernel):
+        stages: tuple[Mean | Bend, ...] = (Mean(patch_size),)
+        return Recipe(stages, "gaussian", kernel.bandwidth, spatial=spatial, window=window)
+    if isinstance(kernel, ArcCosineKernel):
+        return Recipe((Mean(patch_size), Bend()), "sigma", spatial=spatial, window=window)
+    if isinstance(kernel, OneLayerTangentKernel):
+        stages = (Mean(patch_size, part=1.0), Bend(), Mean(1, part=1.0))
+        return Recipe(stages, "theta", spatial=spatial, window=window)
+    raise RecipeError(f"{type(kernel).__name__} has no recipe; compute its products tile by tile")
+
+
+def recipe_of_architecture(
+    architecture: Architecture,
+    *,
+    parametrization: Parametrization = "tangent",
+    read: Literal["sigma", "theta"] = "theta",
+) -> Recipe:
+    """The recipe of a network's kernel, for a picture padded by ``architecture.radius``.
+
+    Each convolution's part in Theta is that of :func:`dipfilters.tangent_kernel`.
+
+    Raises:
+        RecipeError: A network that does not pad once, whose planes do not stay apart.
+    """
+    if not architecture.pad_once:
+        raise RecipeError("only networks that pad once have a recipe; form the dense kernel of this one")
+    stages: list[Mean | Bend] = []
+    channels = 0.0  # as a multiple of the width: the input's do not grow
+    for layer, gain in with_gains(architecture.layers):
+        if isinstance(layer, Convolution):
+            part = 1.0 if parametrization == "tangent" else channels * layer.size**2 / gain**2
+            stages.append(Mean(layer.size, part * layer.trained))
+            channels = layer.channels
+        elif isinstance(layer, Activation):
+            stages.append(Bend(layer.slope))
+    return Recipe(tuple(stages), read)
