@@ -36,6 +36,14 @@ def extract_patches(
 
     Cost: N·d values of memory.
     """
+    check_patch_size(image, size, padding)
+    radius = size // 2
+    mode = "constant" if padding == "zero" else padding
+    return unfold(F.pad(image[None], (radius,) * 4, mode=mode)[0], size)
+
+
+def check_patch_size(image: Tensor, size: int, padding: Padding) -> None:
+    """Refuse what :func:`extract_patches` cannot cut patches from."""
     check_picture(image)
     if size < 1 or size % 2 == 0:
         raise ValueError(f"patch size must be odd and positive, got {size}; use {max(1, size + 1)}")
@@ -50,6 +58,8 @@ def extract_patches(
             f"image of {image.shape[1]}×{image.shape[2]} pixels is too small for {padding} padding of "
             f"{size}×{size} patches; it needs {needed} pixels a side, or a smaller patch size"
         )
-    mode = "constant" if padding == "zero" else padding
-    padded = F.pad(image[None], (radius, radius, radius, radius), mode=mode)
-    return F.unfold(padded, kernel_size=size)[0].T.contiguous()
+
+
+def unfold(padded: Float[Tensor, "C h w"], size: int) -> Float[Tensor, "N d"]:
+    """The patches that lie wholly inside a padded picture."""
+    return F.unfold(padded[None], kernel_size=size)[0].T.contiguous()
