@@ -106,12 +106,11 @@ class Filter(ABC):
         self._walk = walk
         if engine == "auto":
             small = len(self._ones) ** 2 <= _KEPT_ENTRIES
-            walks = "cuda" if device.type == "cuda" else "cpu"
-            engine = "reference" if small or walk is None else walks
+            engine = "reference" if small or walk is None else "cuda" if device.type == "cuda" else "cpu"
         elif engine in _WALKS and walk is None:
             raise ValueError(
-                f"engine {engine!r} knows the package's own kernels, and networks that pad once, not this one; "
-                f'use engine="reference"'
+                f"engine {engine!r} knows the package's own kernels and networks that pad once, but not this "
+                f'one; use engine="reference"'
             )
         self.engine = engine
 
@@ -375,11 +374,9 @@ class Filter(ABC):
 
         operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
         # The error of the value is about the square of tol; a walk's products are no better than that.
-        size, tol = (4, 1e-4) if self.engine in _WALKS else (8, 1e-10)
-        start = np.ones(n)
-        return float(
-            eigsh(operator, k=1, which="LA", ncv=size, tol=tol, v0=start, return_eigenvectors=False)[0]
-        )
+        options = {"ncv": 4, "tol": 1e-4} if self.engine in _WALKS else {"ncv": 8, "tol": 1e-10}
+        value = eigsh(operator, k=1, which="LA", v0=np.ones(n), return_eigenvectors=False, **options)
+        return float(value[0])
 
 
 class KernelFilter(Filter):
