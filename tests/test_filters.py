@@ -47,7 +47,9 @@ def rounding(kernel):
 def every_filter(image: Tensor) -> Iterator[tuple[str, KernelFilter]]:
     """The filters of one picture: each kernel, normalisation and taper."""
     for (name, kernel), normalize, spatial in product(KERNELS.items(), NORMALIZE, [None, 2.5]):
-        filter = KernelFilter(image, kernel, patch_size=3, normalize=normalize, spatial=spatial)
+        filter = KernelFilter(
+            image, kernel, patch_size=3, normalize=normalize, spatial=spatial, engine="reference"
+        )
         yield f"{name} {normalize} {spatial}", filter
 
 
