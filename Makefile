@@ -7,7 +7,7 @@ PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-CHECKED := src tools tests notebooks
+CHECKED := src tools tests benchmarks notebooks
 
 .PHONY: help
 help: ## this list
@@ -51,7 +51,7 @@ lint: .venv/.installed ## style and format
 
 .PHONY: types
 types: .venv/.installed ## types, in the notebooks too
-	@$(PY) -m mypy --no-error-summary src tools tests
+	@$(PY) -m mypy --no-error-summary src tools tests benchmarks
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
@@ -76,6 +76,25 @@ execute: .venv/.installed ## run notebooks, as published or with parameters
 	  $${SEED:+--set "seed=$$SEED"} $${DEVICE:+--set "device=$$DEVICE"}
 # The caller's folder, also under `make -C`: make itself is elsewhere by now.
 execute: export CALLER := $(PWD)
+
+.PHONY: bench
+bench: .venv-bench/.installed ## measure speed against other libraries, 15 minutes
+	@.venv-bench/bin/python -m benchmarks.suite
+
+.PHONY: bench-quick
+bench-quick: .venv-bench/.installed ## the same on less work, under 3 minutes; keeps nothing
+	@.venv-bench/bin/python -m benchmarks.suite --quick
+
+# Peers pin old libraries, and stay out of the book's environment.
+.venv-bench/.installed: .venv/.installed benchmarks/requirements.txt
+	@echo "installing what the benchmarks compare with into .venv-bench"
+	@$(PYTHON) -m venv --clear .venv-bench
+	@grep -E '^(torch|numpy|numba|scipy|scikit-image|jaxtyping|matplotlib|tqdm|pillow|nbformat|ipython|pyyaml)==' requirements.lock \
+	  > .venv-bench/constraints.txt
+	@.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install \
+	  -r .venv-bench/constraints.txt -r benchmarks/requirements.txt
+	@.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -e .
+	@touch .venv-bench/.installed
 
 .PHONY: address
 address: .venv/.installed ## bring install cells and links into step with _config.yml

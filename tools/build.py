@@ -9,19 +9,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import fresh, notebooks, record, status
+from tools import bench_page, fresh, notebooks, record, status
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
 STAMP = ".inputs"  # beside index.html, so that the swap moves pages and digest together
-CLUTTER = shutil.ignore_patterns(".*", "__pycache__", "*~", "status.md")
+CLUTTER = shutil.ignore_patterns(".*", "__pycache__", "*~", "status.md", "benchmarks.md")
 
 
 def input_files(root: Path) -> Iterator[Path]:
     """Every file that the built pages depend on."""
     yield from (root / name for name in (*SETTINGS, record.LOCK))
     yield from notebooks.chapters(root)
-    for folder in ("book", "src", "tools"):
+    for folder in ("book", "benchmarks/results", "src", "tools"):
         for path in sorted((root / folder).rglob("*")):
             hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
             if path.is_file() and not hidden and ".egg-info" not in str(path):
@@ -45,6 +45,7 @@ def stage(root: Path, target: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, place)
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
+    bench_page.write(root, target / "book")
 
 
 def build(root: Path) -> Path:

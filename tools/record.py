@@ -16,7 +16,7 @@ from tools import notebooks
 from tools.errors import PictureMissing
 from tools.sources import PACKAGE, Package, digest
 
-VERSIONS = ("torch", "numpy", "scipy", "scikit-image", "matplotlib")
+VERSIONS = ("torch", "numpy", "numba", "scipy", "scikit-image", "matplotlib")
 LOCK = "requirements.lock"
 
 

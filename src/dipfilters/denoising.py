@@ -1,0 +1,201 @@
+"""Denoise a picture of one's own, with one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dipfilters.filters import Engine, MemoryBudgetError, Normalize
+from dipfilters.images import check_picture, check_sigma
+from dipfilters.lanczos import LanczosTwicing
+from dipfilters.networks import Architecture, vanilla
+from dipfilters.ntk import TangentFilter
+from dipfilters.twicing import SpectralTwicing, monte_carlo_divergence, step_grid, sure
+
+_LASTS = (3_000, 30_000, 300_000)  # the last step looked at, and again if the best one comes later
+_STOPS = 40  # steps that are compared, evenly on a logarithmic axis
+_TOLERANCE = 1e-5  # of Lanczos, a tenth of what a picture needs: the divergence is a difference of two runs
+_PRODUCTS = 9  # of one run with the picture as input, as a rule
+_TRIAL = 96  # a product is timed on a part of so many pixels a side
+_FEWEST = 32  # columns; with fewer the low rank shows
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What :func:`denoise` gives.
+
+    Attributes:
+        picture: z^k, of the shape and dtype of the noisy picture; not clipped to [0, 1].
+        steps: k, the number of steps of twicing, which stands for steps of gradient descent.
+        method: ``"exact"``, or ``"low rank"`` for the Nyström approximation.
+        columns: From how many columns the low rank was made; None if exact.
+        risk: Stein's estimate of the mean squared error per value, by which k was chosen.
+        seconds: How long it took.
+    """
+
+    picture: Float[Tensor, "C H W"] = field(repr=False, compare=False)
+    steps: int
+    method: Literal["exact", "low rank"]
+    columns: int | None
+    risk: float
+    seconds: float
+
+    def describe(self) -> str:
+        """One line on how the picture was made."""
+        way = "exactly" if self.columns is None else f"approximately, from {self.columns} columns of the kernel"
+        return f"{self.steps} steps of twicing, computed {way}, in {self.seconds:.0f} s"
+
+
+def denoise(
+    noisy: Float[Tensor, "C H W"],
+    sigma: float,
+    *,
+    architecture: Architecture | None = None,
+    budget_s: float = 60.0,
+    memory_gb: float = 6.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Denoised:
+    """Denoise a picture by the filter of an infinitely wide network, stopped without the clean picture.
+
+    ::
+
+        z^k = (I − (I − W)^k) y,   W = Theta(y) / λ_max,   k = argmin SURE
+
+    as gradient descent on the network would from the picture itself. SURE is Stein's estimate of the error,
+    with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random probe.
+
+    Args:
+        noisy: y, values about [0, 1]; grey or colour.
+        sigma: The standard deviation of the noise, in the unit of the pixels: 25/255, not 25.
+        architecture: The network; one hidden layer of 11×11 convolutions if None.
+        budget_s: How many seconds an exact result may take, by a trial on a part of the picture. Where it
+            would take more, the kernel is approximated by :meth:`dipfilters.filters.Filter.low_rank`.
+        memory_gb: How much memory may be used for that, in GB.
+        seed: Of the probe, and of the columns.
+        progress: Show a bar.
+
+    Raises:
+        PictureError: Not a picture, or too small for the network.
+        ValueError: sigma outside (0, 1], a budget below 0.
+        MemoryBudgetError: The picture is too large for ``memory_gb``.
+
+    Cost: three runs of twicing. On two cores and with one hidden layer, exact: half a minute for 256×256
+    pixels; low rank: two minutes for a megapixel.
+
+    Source: Tachella, Tang and Davies (2021) [tachella2021]; Ramani, Blu and Unser (2008) [ramani2008].
+    """
+    check_picture(noisy, "noisy")
+    check_sigma(sigma)
+    if sigma == 0:
+        raise ValueError("sigma must be positive, got 0; a picture without noise needs no denoising")
+    if not budget_s >= 0:
+        raise ValueError(f"budget_s must be a number of seconds ≥ 0, got {budget_s}")
+    from tqdm import tqdm
+
+    begun = time.perf_counter()
+    architecture = architecture or vanilla(1, 11)
+    columns = None
+    if architecture.pad_once and 3 * _PRODUCTS * _seconds_of_product(noisy, architecture) > budget_s:
+        columns = _affordable_columns(noisy, architecture, memory_gb)
+    run = 3 * (1 if columns else _PRODUCTS)
+    with tqdm(total=run, desc="denoising", unit="run" if columns else "product", disable=not progress) as bar:
+        twice = _Twice(architecture, columns, seed, memory_gb, bar.update)
+        for last in _LASTS:
+            steps = step_grid(last, _STOPS)
+            estimates, scale = twice(noisy.double(), "spectral", steps)
+            divergence = monte_carlo_divergence(
+                lambda y, steps=steps, scale=scale: twice(y, scale, steps)[0],
+                noisy,
+                generator=torch.Generator().manual_seed(seed),
+                epsilon=sigma / 20,
+            )
+            risks = sure(estimates, noisy.double(), sigma, divergence)
+            best = int(risks.argmin())
+            if best < len(steps) - 1:
+                break
+            bar.total += run
+        bar.total = bar.n
+    return Denoised(
+        picture=estimates[best].to(noisy.dtype),
+        steps=steps[best],
+        method="low rank" if columns else "exact",
+        columns=columns,
+        risk=float(risks[best]),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+class _Watched(TangentFilter):
+    """A filter that reports its products."""
+
+    tick: Callable[[], object] = staticmethod(lambda: None)
+
+    def _times_kernel(self, columns: Tensor) -> Tensor:
+        product = super()._times_kernel(columns)
+        self.tick()
+        return product
+
+
+@dataclass(frozen=True)
+class _Twice:
+    """Twicing of a picture with the kernel made from it: the whole map y → z^k(y)."""
+
+    architecture: Architecture
+    columns: int | None
+    seed: int
+    memory_gb: float
+    tick: Callable[[], object]
+
+    def __call__(self, picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
+        """The estimates, and the step size η that was taken."""
+        filter = _filter(picture, self.architecture, normalize, self.memory_gb)
+        if self.columns is None:
+            filter.tick = self.tick
+            twice = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE)
+            return twice.estimate(steps), filter.scale
+        low_rank = filter.low_rank(
+            self.columns,
+            generator=torch.Generator().manual_seed(self.seed),  # the same columns at every call
+            budget_gb=self.memory_gb,
+        )
+        estimates = SpectralTwicing(low_rank).estimate(picture, steps)
+        self.tick()
+        return estimates, low_rank.scale
+
+
+def _filter(picture: Tensor, architecture: Architecture, normalize: Normalize, memory_gb: float) -> _Watched:
+    walks: Engine = "cuda" if picture.device.type == "cuda" else "cpu"
+    engine: Engine = walks if architecture.pad_once else "reference"
+    return _Watched(picture, architecture, normalize=normalize, engine=engine, budget_gb=memory_gb)
+
+
+def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
+    """The time of one product, from that of a part of the picture: it grows with the square of the pixels."""
+    part = noisy[:, :_TRIAL, :_TRIAL].double()
+    filter = _filter(part, architecture, 1.0, 1.0)
+    filter.apply(part)  # the first call compiles
+    begun = time.perf_counter()
+    filter.apply(part)
+    return (time.perf_counter() - begun) * (noisy[0].numel() / part[0].numel()) ** 2
+
+
+def _affordable_columns(noisy: Tensor, architecture: Architecture, memory_gb: float) -> int:
+    """One pixel in a hundred, or as many as fit: 32 bytes an entry with what is made of it, and the patches."""
+    pixels = noisy[0].numel()
+    first = next(architecture.convolutions())
+    patches = 8 * pixels * len(noisy) * first.size**2
+    affordable = int((1e9 * memory_gb - patches) / (32 * pixels))
+    if affordable < _FEWEST:
+        needed = (patches + 32 * pixels * _FEWEST) / 1e9
+        raise MemoryBudgetError(
+            f"{noisy.shape[1]}×{noisy.shape[2]} pixels need {needed:.3g} GB, over memory_gb = {memory_gb:g}; "
+            f"denoise parts of the picture, make it smaller, or raise memory_gb"
+        )
+    return max(_FEWEST, min(pixels // 100, affordable))

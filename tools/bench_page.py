@@ -1,0 +1,165 @@
+"""The benchmark page: the newest results of `make bench`, with their figures. Written by each build."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FIGURES = ("benchmark-ratios.png", "benchmark-curves.png")
+
+HEAD = """# Benchmarks
+
+How fast is the package, and against what? Every figure on this page comes from `make bench`, which times the package
+and its peers in turns within one process, compares their results, and stops at a wrong one. A ratio is the median
+over the rounds; the smallest and the largest are in brackets. The bars were set before anything was measured; a bar
+that is missed is shown as missed. [How to apply a matrix you cannot store](../notebooks/a1-a-matrix-you-cannot-store.ipynb)
+explains how it is done.
+
+```{{figure}} {ratios}
+:name: fig-benchmark-ratios
+:alt: A horizontal bar for each comparison on a logarithmic axis, with a tick where the bar was set before the measurement; the table below holds the numbers.
+
+How many times as long as the package each peer takes, and the bar that was set.
+```
+
+| work | against | here | there | ratio | bar | |
+|---|---|--:|--:|--:|--:|---|
+"""
+
+CURVES = """
+## Where the time goes
+
+```{{figure}} {curves}
+:name: fig-benchmark-curves
+:alt: Three plots. Time for a pair of pixels against the side of a patch, nearly flat; against the depth of the network, rising evenly; and seconds of a full denoising against the number of pixels on logarithmic axes, a steep line for the exact result and a flatter one for Nyström.
+
+Left and middle: nanoseconds for each pair of pixels of one product, against the side of a patch (one hidden layer) and
+against the depth (3×3 convolutions). Right: a full denoising with 7×7 patches, exact and by Nyström with one pixel in a
+hundred as columns.
+```
+"""
+
+QUALITY = """
+## Other denoisers
+
+What the closed form is *not* is the best denoiser. PSNR in dB and seconds on pictures of 128×128 pixels, grey, σ = 25/255,
+one draw of the noise; the closed form is stopped where an oracle would. (BM3D by the PyPI package `bm3d`, whose licence
+allows non-commercial use only; it is in the benchmarks' environment and not in the book's.)
+
+"""
+
+
+def newest(root: Path) -> dict[str, Any] | None:
+    """The last results, or None."""
+    paths = sorted((root / "benchmarks" / "results").glob("*.json"))
+    result: dict[str, Any] | None = json.loads(paths[-1].read_text("utf-8")) if paths else None
+    return result
+
+
+def number(value: float) -> str:
+    """Three digits, and no power of ten where a reader can do without."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e6:,.0f} MB"
+    return f"{number(value)} s" if unit == "s" else f"{value:.1e}"
+
+
+def _row(row: dict[str, Any]) -> str:
+    ratio = f"{number(row['ratio'])} [{number(row['smallest'])}, {number(row['largest'])}]"
+    sign = "≤" if row["at_most"] else "≥"
+    verdict = {True: "met", False: "**missed**", None: ""}[row["met"]]
+    note = f"; {row['note']}" if row["note"] else ""
+    cells = [
+        row["work"],
+        row["peer"] + note,
+        _amount(row["ours"], row["unit"]),
+        _amount(row["theirs"], row["unit"]),
+        ratio,
+        "" if row["bar"] is None else f"{sign} {number(row['bar'])}",
+        verdict,
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _facts(result: dict[str, Any]) -> str:
+    facts, limits, curves = result["provenance"], result["limits"], result["curves"]
+    one_layer = curves["by_patch_size"][curves["patch_sizes"].index(11)]
+    versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
+    return (
+        f"\nA full denoising takes a time that grows like the number of pixels to the power "
+        f"{curves['slope_exact']:.2f} (exact) and {curves['slope_low_rank']:.2f} (Nyström with one column for "
+        f"a hundred pixels). This machine multiplies matrices at {limits['gflops']:.0f} GFLOP/s and copies at "
+        f"{limits['copy_gb_per_s']:.0f} GB/s in float32; at {one_layer:.2f} ns a pair and some 25 operations "
+        f"for each computed pair, half of all, the walk does about {12.5 / one_layer:.0f} GFLOP/s. It is bound "
+        f"by the functions of single numbers, not by products of matrices and not by memory.\n\n"
+        f"Measured on {facts['date'][:10]} with {facts['hardware']}, {facts['threads']} threads; "
+        f"Python {facts['python']}, {versions}; commit {facts['commit']}. No graphics card was used: the engine "
+        f"for CUDA is tested against the others, but has not been timed.\n"
+    )
+
+
+def _quality(rows: list[dict[str, Any]]) -> str:
+    pictures = list(dict.fromkeys(row["picture"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    found = {(row["picture"], row["method"]): row for row in rows}
+    lines = [f"| | {' | '.join(pictures)} |", f"|---|{'--:|' * len(pictures)}"]
+    for method in methods:
+        cells = [
+            f"{found[p, method]['psnr']:.2f} ({number(found[p, method]['seconds'])} s)" for p in pictures
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(result: dict[str, Any], folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    from dipfilters.plots import BLUE, INK, ORANGE, panels, use_style
+
+    with plt.rc_context():
+        use_style()
+        rows = [row for row in result["rows"] if row["unit"] == "s" and not row["at_most"]]
+        figure, (axes,) = panels(1, height=0.55 * len(rows) + 0.8, width=8)
+        axes.barh(range(len(rows)), [row["ratio"] for row in rows], color=BLUE, height=0.55)
+        for place, row in enumerate(rows):
+            if row["bar"] is not None:
+                axes.plot([row["bar"]] * 2, [place - 0.4, place + 0.4], color=ORANGE, linestyle="-", linewidth=3)
+            axes.text(row["ratio"] * 1.05, place, f"{number(row['ratio'])}×", va="center", color=INK)
+        axes.set_yticks(range(len(rows)), [f"{row['work']}\n{row['peer']}" for row in rows], fontsize=7.5)
+        axes.invert_yaxis()
+        axes.set(xscale="log", xlabel="how many times as long the peer takes (orange: the bar)")
+        axes.set_xlim(1, 3 * max(row["ratio"] for row in rows))
+        figure.savefig(folder / FIGURES[0])
+
+        curves = result["curves"]
+        figure, axes3 = panels(3, height=2.8, width=8)
+        axes3[0].plot(curves["patch_sizes"], curves["by_patch_size"], marker="o")
+        axes3[0].set(xlabel="side of a patch in pixels", ylabel="ns for a pair of pixels", ylim=(0, None))
+        axes3[1].plot(curves["depths"], curves["by_depth"], marker="o")
+        axes3[1].set(xlabel="hidden layers", ylim=(0, None))
+        pixels = [side**2 for side in curves["sides"]]
+        axes3[2].loglog(pixels, curves["exact"], marker="o", label="exact")
+        axes3[2].loglog(pixels, curves["low_rank"], marker="s", label="Nyström, 1 %")
+        axes3[2].set(xlabel="pixels", ylabel="seconds")
+        axes3[2].legend(fontsize=8)
+        figure.savefig(folder / FIGURES[1])
+        plt.close("all")
+
+
+def write(root: Path, folder: Path) -> None:
+    """Write the page and its figures into `folder`."""
+    result = newest(root)
+    if result is None:
+        text = "# Benchmarks\n\nNothing was measured yet: `make bench` does.\n"
+    else:
+        _draw(result, folder)
+        names = {"ratios": FIGURES[0], "curves": FIGURES[1]}
+        rows = "".join(map(_row, result["rows"]))
+        text = HEAD.format(**names) + rows + CURVES.format(**names) + _facts(result)
+        text += QUALITY + _quality(result["quality"])
+    (folder / "benchmarks.md").write_text(text, "utf-8")
