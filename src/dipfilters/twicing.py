@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class DecomposableFilter(LinearFilter, Protocol):
 
 @runtime_checkable
 class SymmetricFilter(LinearFilter, Protocol):
-    """What Lanczos needs besides the product: how the filter becomes symmetric."""
+    """What Lanczos needs besides the product: a W that is its own transpose, or :class:`RowNormalized`."""
 
     shape: tuple[int, int]
 
@@ -57,9 +57,13 @@ class SymmetricFilter(LinearFilter, Protocol):
     def symmetric(self) -> bool:
         """Whether W is its own transpose; if not, it is D⁻¹ K with a symmetric K."""
 
+
+class RowNormalized(Protocol):
+    """W = D⁻¹ K. Apart from :class:`SymmetricFilter`, since looking whether D is there may compute it."""
+
     @property
     def row_sums(self) -> Float[Tensor, " N"]:
-        """D, asked for only if W is not symmetric."""
+        """D, the sums of the rows of K."""
 
 
 def step_grid(last: int, count: int = 60) -> list[int]:
@@ -257,8 +261,8 @@ class LanczosTwicing:
         self.shape = filter.shape
         self._dtype = noisy.dtype
         pixels = noisy.double().reshape(len(noisy), -1)
-        root = None if filter.symmetric else filter.row_sums.to(pixels).sqrt()
-        self._krylov = _Krylov(filter, pixels if root is None else pixels * root, root)
+        root = _root(filter)
+        self._krylov = _Krylov(filter, pixels if root is None else pixels * root.to(pixels), root)
         while True:
             self._krylov.extend()
             self._krylov.check_spectrum()
@@ -336,6 +340,11 @@ class LanczosTwicing:
 _STEPS_AT_ONCE = 2**14
 
 
+def _root(filter: SymmetricFilter) -> Tensor | None:
+    """The diagonal of D^(1/2), or None if W is symmetric."""
+    return None if filter.symmetric else cast(RowNormalized, filter).row_sums.double().sqrt()
+
+
 def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """1 − (1 − λ)^k, the steps along a new first axis."""
     gains: np.ndarray = 1.0 - (1.0 - values) ** steps.reshape(-1, *[1] * values.ndim)
@@ -401,6 +410,18 @@ class _Krylov:
         values, vectors = np.linalg.eigh(matrices)
         return np.clip(values, 0.0, None) if values.min() >= -_NEGLIGIBLE else values, vectors
 
+    def decomposed_with_zero(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same for T with one row and column more, so chosen that 0 is an eigenvalue."""
+        values, vectors = self.decomposed()
+        m = self.size
+        matrices = np.zeros((len(self.norms), m + 1, m + 1))
+        matrices[:, :m, :m] = np.einsum("cij,cj,ckj->cik", vectors, values, vectors)
+        matrices[:, m, m - 1] = matrices[:, m - 1, m] = self.residual
+        inverse = (vectors[:, -1] ** 2 / values.clip(1e-300)).sum(1)
+        matrices[:, m, m] = np.where(self.residual > 0, self.residual**2 * inverse, 0.0)
+        extended, others = np.linalg.eigh(matrices)
+        return extended.clip(0.0, values.max()), others
+
     def check_spectrum(self) -> None:
         """Refuse what twicing cannot converge with."""
         values = self.decomposed()[0]
@@ -464,14 +485,16 @@ def estimated_degrees_of_freedom(
         tr f(A) ≈ mean over random b in {−1, 1}^N of bᵀ f(A) b
         bᵀ f(A) b ≈ ‖b‖² Σ_i (first entry of eigenvector i of T)² f(θ_i),     f(λ) = 1 − (1 − λ)^k
 
-    with T and its eigenvalues θ from Lanczos started at b; A has the eigenvalues of W.
+    with T and its eigenvalues θ from Lanczos started at b; A has the eigenvalues of W. The derivatives of f
+    have alternating signs on [0, 1], so that this sum (Gauss) is never below the true one, and that with a
+    further θ = 0 (Gauss and Radau) never above it: given is the middle of both.
 
     Args:
         filter: W, symmetric or with normalised rows.
         steps: The number k of steps, or an increasing list of such.
         generator: The source of b.
         probes: How many b, at least two; the standard error falls like 1/√probes.
-        tolerance: Lanczos ends when one more product changes no probe's value by more than this share.
+        tolerance: Lanczos ends when both sums agree within this share of the trace, for all steps together.
         max_products: How many products may be made, each with all probes.
 
     Raises:
@@ -483,23 +506,24 @@ def estimated_degrees_of_freedom(
         raise ValueError(f"probes must be at least 2 for a standard error, got {probes}")
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    root = None if filter.symmetric else filter.row_sums.double().sqrt()
+    root = _root(filter)
     start = 2.0 * signs.double() - 1.0
     krylov = _Krylov(filter, start if root is None else start.to(root), root)
-    before = np.full((len(stops), probes), np.inf)
     while True:
         krylov.extend()
         krylov.check_spectrum()
-        values, vectors = krylov.decomposed()
-        traces = (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
-        if np.all(np.abs(traces - before) <= tolerance * np.abs(traces)):
+        above, below = (
+            (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
+            for values, vectors in (krylov.decomposed(), krylov.decomposed_with_zero())
+        )
+        traces = (above + below) / 2
+        if np.all(np.abs(above - below).mean(1) <= tolerance * traces.mean(1)):
             break
         if krylov.size >= max_products:
             raise ConvergenceError(
-                f"after {krylov.size} products the trace still changes by more than {tolerance:g} of itself; "
+                f"after {krylov.size} products the trace is not known within {tolerance:g} of itself; "
                 f"allow more than max_products = {max_products}, or ask for fewer steps than {stops[-1]}"
             )
-        before = traces
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
     if isinstance(steps, int):

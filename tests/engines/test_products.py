@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ from dipfilters.networks import Activation, Architecture, Convolution
 from tests.oracles import non_local_means_by_loops
 from tests.samples import KERNELS, flat_and_textured, generator, picture, refused
 
-ENGINES = {"cpu": cpu, "torch": cuda}
+ENGINES: dict[str, Any] = {"cpu": cpu, "torch": cuda}
+UNKNOWN: Any = "lambda"  # no kind of what is asked for
 SHAPES = [(1, 37, 31), (3, 7, 9)]
 
 # In float32 an entry is a sum of k² products in ⌈log₂ k²⌉ roundings of 6e-8, divided by two norms, and what
@@ -303,8 +305,8 @@ def test_threads_and_precision_are_checked():
         (lambda: Recipe((Mean(3),), "gaussian", bandwidth=0.0), "bandwidth must be positive"),
         (lambda: Recipe((Mean(3),), "sigma", spatial=0.0), "spatial must be a positive number"),
         (lambda: Recipe((Mean(3),), "sigma", window=-1), "window must be a number of pixels"),
-        (lambda: Recipe((Mean(3),), "lambda"), 'read must be "sigma", "theta" or "gaussian"'),
-        (lambda: recipe_of_kernel(object(), 3), "object has no recipe"),
+        (lambda: Recipe((Mean(3),), UNKNOWN), 'read must be "sigma", "theta" or "gaussian"'),
+        (lambda: recipe_of_kernel(UNKNOWN, 3), "str has no recipe"),
         (
             lambda: recipe_of_architecture(Architecture((Convolution(3),), "zero")),
             "only networks that pad once have a recipe",

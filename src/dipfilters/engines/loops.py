@@ -306,20 +306,20 @@ def _lay(near, far, plane, shift, start, right, first, second):
 
 @_jit
 @no_type_check
-def _gather(out, near, far, shift, start):
-    """Add both layouts of a plane of the result to it, and empty them."""
-    rows, columns = out.shape
-    left, length = columns - shift, len(near) // rows
-    for r in range(rows):
+def _gather(out, near, far, top, bottom, below, shift, start, length):
+    """Add the near layout's rows from ``top`` to ``bottom`` and the far one's to ``below``; empty them."""
+    left = out.shape[1] - shift
+    for r in range(top, below):
         values = out[r]
         begin = r * length
-        _add(values[:left], near[begin : begin + left])
+        between = begin + start
+        if r < bottom:
+            _add(values[:left], near[begin : begin + left])
+            _add(values[left:], near[between : between + shift])
         _add(values[shift:], far[begin : begin + left])
-        begin += start
-        _add(values[left:], near[begin : begin + shift])
-        _add(values[:shift], far[begin : begin + shift])
-    near[:] = 0
-    far[:] = 0
+        _add(values[:shift], far[between : between + shift])
+    near[top * length : bottom * length] = 0
+    far[top * length : below * length] = 0
 
 
 @_jit
@@ -448,11 +448,12 @@ def walk(
                 second,
             )
 
-        waiting = 0
-        for t in range(height):
-            if down[t] == 0 or (shift == 0 and t == 0):
-                continue
-            for top in range(0, height - t, strip):
+        # The near strip stays in the cache while t grows, and the far one moves by a row at a time.
+        for top in range(0, height, strip):
+            bottom, waiting = min(top + strip, height), 0
+            for t in range(height - top):
+                if down[t] == 0 or (shift == 0 and t == 0):
+                    continue
                 rows = min(strip, height - t - top) + gap
                 m = rows * length
                 a, b = top * length, (top + t) * length
@@ -526,11 +527,11 @@ def walk(
                         _add_products(near, kernel, far)
                     else:
                         _add_both_products(near, far_out[j, b : b + m], kernel, near_v[j, a : a + m], far)
-            waiting += 1
-            if waiting == FOLD:
-                waiting = 0
+                waiting += 1
+                if waiting == FOLD:
+                    waiting, below = 0, min(bottom + t, height)
+                    for j in range(count):
+                        _gather(out[j], near_out[j], far_out[j], top, bottom, below, shift, start, length)
+            if waiting > 0:
                 for j in range(count):
-                    _gather(out[j], near_out[j], far_out[j], shift, start)
-        if dense.size == 0:
-            for j in range(count):
-                _gather(out[j], near_out[j], far_out[j], shift, start)
+                    _gather(out[j], near_out[j], far_out[j], top, bottom, height, shift, start, length)

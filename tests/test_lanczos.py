@@ -1,0 +1,213 @@
+"""Lanczos twicing against the closed form, its bound against the error, and random traces against sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dipfilters import (
+    DivergenceError,
+    KernelFilter,
+    PictureError,
+    SpectralTwicing,
+    add_noise,
+    arc_cosine_kernel,
+    gaussian_kernel,
+    one_layer_tangent_kernel,
+    step_grid,
+    twicing,
+)
+from dipfilters.twicing import ConvergenceError, LanczosTwicing, estimated_degrees_of_freedom
+from tests.samples import flat_and_textured, generator, picture, refused
+
+STEPS = [0, 1, 2, 5, 30, 200, 1000]
+
+
+def make(image, normalize, kernel=None):
+    return KernelFilter(image, kernel or gaussian_kernel(0.3), patch_size=3, normalize=normalize)
+
+
+def noisy_picture(channels=1):
+    return add_noise(flat_and_textured(channels, 17, 13), 25 / 255, generator=generator(2))
+
+
+class Weights:
+    """A filter that multiplies each pixel by its own weight, those being its eigenvalues; it counts calls."""
+
+    symmetric = True
+
+    def __init__(self, weights):
+        self.weights, self.shape, self.calls = weights, tuple(weights.shape), 0
+
+    def apply(self, picture):
+        self.calls += 1
+        return self.weights * picture
+
+
+class InSinglePrecision:
+    """A filter whose products are rounded to float32, like those of an engine."""
+
+    symmetric = True
+
+    def __init__(self, filter):
+        self.filter, self.shape = filter, filter.shape
+
+    def apply(self, picture):
+        return self.filter.apply(picture).float().double()
+
+
+def relative(estimates, expected, weights):
+    """‖D^(1/2)(z − ẑ)‖ / ‖D^(1/2) ẑ‖ for each of a stack; 0 where both are."""
+    error, size = (((a * weights).flatten(1).norm(dim=1)) for a in (estimates - expected, expected))
+    return torch.where(size > 0, error / size.clamp_min(1e-300), error)
+
+
+@pytest.mark.parametrize("kernel", [gaussian_kernel(0.3), arc_cosine_kernel(), one_layer_tangent_kernel()])
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-8])
+def test_the_estimates_are_those_of_the_closed_form_as_far_as_the_bound_says(
+    kernel, normalize, channels, tolerance
+):
+    noisy = noisy_picture(channels)
+    filter = make(noisy, normalize, kernel)
+    weights = filter.row_sums.sqrt().reshape(filter.shape) if normalize == "rows" else torch.ones(17, 13)
+    fast = LanczosTwicing(filter, noisy, last=1000, tolerance=tolerance)
+    error = relative(fast.estimate(STEPS), SpectralTwicing(filter).estimate(noisy, STEPS), weights)
+    bound = fast.error_bound(STEPS)
+    # A thousand steps of float64, each of an eigenvalue right to 1e-15, leave 1e-12 to the two closed forms.
+    assert bool((error <= bound + 1e-11).all())
+    assert float(bound.max()) <= tolerance
+    assert fast.products < 17 * 13
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_the_bound_is_not_far_above_the_error(normalize):
+    """At most tenfold at the last step, where it decides: a looser one would cost products."""
+    noisy = noisy_picture()
+    filter = make(noisy, normalize)
+    weights = filter.row_sums.sqrt().reshape(filter.shape) if normalize == "rows" else torch.ones(17, 13)
+    fast = LanczosTwicing(filter, noisy, last=300, tolerance=1e-4)
+    error = relative(fast.estimate([300]), SpectralTwicing(filter).estimate(noisy, [300]), weights)
+    assert float(fast.error_bound(300)) < 10 * float(error[0])
+
+
+def test_the_tangent_kernel_takes_a_handful_of_products():
+    """Against the iteration itself, which takes a product a step."""
+    noisy = noisy_picture()
+    filter = make(noisy, "spectral", one_layer_tangent_kernel())
+    fast = LanczosTwicing(filter, noisy, last=300)
+    steps = step_grid(300, 10)
+    error = relative(fast.estimate(steps), twicing(filter, noisy, steps=steps), torch.ones(17, 13))
+    assert float(error.max()) < 1e-4
+    assert fast.products <= 12
+
+
+def test_products_in_single_precision_cost_their_rounding_and_no_more():
+    """Each step of twicing adds its rounding, 6e-8 of z at most, where the filter lets most of it through."""
+    noisy = noisy_picture()
+    filter = make(noisy, "spectral", one_layer_tangent_kernel())
+    fast = LanczosTwicing(InSinglePrecision(filter), noisy, last=100)
+    expected = SpectralTwicing(filter).estimate(noisy, [1, 10, 100])
+    assert (
+        float(relative(fast.estimate([1, 10, 100]), expected, torch.ones(17, 13)).max()) < 1e-4 + 100 * 6e-8
+    )
+
+
+def test_as_many_products_as_eigenvalues_in_the_picture_are_exact():
+    """Three eigenvalues: the Krylov space ends after three products, and the error with it."""
+    weights = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64).repeat(4)[:, None].expand(12, 5)
+    filter, noisy = Weights(weights), picture(2, 12, 5)
+    fast = LanczosTwicing(filter, noisy, last=50, tolerance=1e-12)
+    expected = (1 - (1 - weights) ** 7) * noisy
+    assert float((fast.estimate(7) - expected).abs().max()) < 1e-13
+    assert fast.products == filter.calls == 3
+    assert np.abs(fast.ritz_values.numpy() - [1.0, 0.5, 0.2]).max() < 1e-13
+
+
+def test_channels_that_end_early_and_black_ones_wait_for_the_others():
+    weights = torch.linspace(0.1, 1.0, 60, dtype=torch.float64).reshape(12, 5)
+    noisy = torch.zeros(3, 12, 5, dtype=torch.float64)
+    noisy[0], noisy[1, 3, 2] = picture(1, 12, 5)[0], 0.5
+    fast = LanczosTwicing(Weights(weights), noisy, last=40, tolerance=1e-10)
+    assert float((fast.estimate(9) - (1 - (1 - weights) ** 9) * noisy).abs().max()) < 1e-10
+    assert float(LanczosTwicing(Weights(weights), 0 * noisy, last=9).estimate(9).abs().max()) == 0
+
+
+def test_shapes_types_and_steps():
+    noisy = noisy_picture(3)
+    filter = make(noisy, "rows")
+    fast = LanczosTwicing(filter, noisy.float(), last=20)
+    assert fast.estimate(4).shape == noisy.shape
+    assert fast.estimate(4).dtype == torch.float32
+    assert fast.estimate([2, 4]).shape == (2, *noisy.shape)
+    assert torch.equal(fast.estimate([2, 4])[1], fast.estimate(4))
+    assert fast.ritz_values.shape == (3, fast.products)
+    assert fast.error_bound(4).shape == ()
+    with refused(ValueError, "steps must not go beyond last = 20, got 21"):
+        fast.estimate([3, 21])
+    with refused(ValueError, "increasing list"):
+        fast.error_bound([3, 2])
+
+
+def test_what_cannot_converge_is_refused():
+    noisy = picture(1, 12, 5)
+    spread = torch.linspace(0.0, 1.0, 60, dtype=torch.float64).reshape(12, 5)
+    with refused(ConvergenceError, r"after 3 products the error of step \d+ may be .*max_products = 3"):
+        LanczosTwicing(Weights(spread), noisy, last=1000, max_products=3)
+    for outside in (spread - 0.1, 2.1 * spread):
+        with refused(DivergenceError, r"twicing diverges outside \[0, 2\]"):
+            LanczosTwicing(Weights(outside), noisy, last=10, tolerance=1e-12)
+    with refused(PictureError, r"noisy must be \(12, 5\) pixels"):
+        LanczosTwicing(Weights(spread), picture(1, 5, 12), last=10)
+    for name in ("last", "tolerance", "max_products"):
+        with refused(ValueError, f"{name} must be positive, got 0"):
+            LanczosTwicing(Weights(spread), noisy, **({"last": 1} | {name: 0}))
+
+
+# ------------------------------------------------------------------------------------ degrees of freedom
+
+
+@pytest.mark.parametrize("normalize", ["rows", "spectral"])
+def test_random_traces_are_those_of_the_eigenvalues(normalize):
+    """64 probes: the mean lies within four of its own standard errors at each of the steps."""
+    filter = make(noisy_picture(), normalize)
+    steps = [1, 10, 100]
+    found = estimated_degrees_of_freedom(filter, steps, generator=generator(1), probes=64)
+    expected = SpectralTwicing(filter).degrees_of_freedom(steps)
+    assert bool(((found.value - expected).abs() < 4 * found.standard_error).all())
+    assert bool((found.standard_error < 0.1 * expected).all())
+    one = estimated_degrees_of_freedom(filter, 10, generator=generator(1), probes=64)
+    assert abs(float(one.value - found.value[1])) < 1e-3 * float(one.value)
+
+
+def test_the_standard_error_is_that_of_many_estimates():
+    """Its mean square is the variance of the estimates: over 60 the ratio spreads by √(2/60) = 0.18."""
+    filter = make(noisy_picture(), "spectral", one_layer_tangent_kernel())
+    chance = generator(3)
+    several = [estimated_degrees_of_freedom(filter, 20, generator=chance, probes=8) for _ in range(60)]
+    variance = torch.stack([one.value for one in several]).var()
+    stated = torch.stack([one.standard_error for one in several]).square().mean()
+    assert 0.4 < float(variance / stated) < 1.6
+
+
+def test_signs_find_the_trace_of_a_diagonal_filter_exactly():
+    """bᵀ f(A) b = Σ f(a_i) for every vector of signs, so that nothing is left to chance."""
+    weights = torch.linspace(0.0, 1.0, 60, dtype=torch.float64).reshape(12, 5)
+    found = estimated_degrees_of_freedom(
+        Weights(weights), [3, 50], generator=generator(1), probes=2, tolerance=1e-9
+    )
+    expected = torch.stack([(1 - (1 - weights) ** k).sum() for k in (3, 50)])
+    assert float((found.value / expected - 1).abs().max()) < 1e-7
+    assert float((found.standard_error / expected).max()) < 1e-7
+
+
+def test_a_trace_that_cannot_be_had_is_refused():
+    weights = torch.linspace(0.0, 1.0, 60, dtype=torch.float64).reshape(12, 5)
+    with refused(ValueError, "probes must be at least 2"):
+        estimated_degrees_of_freedom(Weights(weights), 3, generator=generator(1), probes=1)
+    with refused(ConvergenceError, "max_products = 2"):
+        estimated_degrees_of_freedom(
+            Weights(weights), 1000, generator=generator(1), tolerance=1e-9, max_products=2
+        )
