@@ -39,7 +39,8 @@ def tangent_tiles(picture: Tensor, size: int) -> Callable[[Tensor], Tensor]:
     height = max(1, TILE_ENTRIES // len(patches))
 
     def product(column: Tensor) -> Tensor:
-        return torch.cat([tangent_values(tile, patches) @ column for tile in patches.split(height)])
+        starts = range(0, len(patches), height)
+        return torch.cat([tangent_values(patches[i : i + height], patches) @ column for i in starts])
 
     return product
 
@@ -84,7 +85,7 @@ def neural_tangents(picture: Tensor, depth: int, size: int) -> Callable[[], np.n
 
 
 def nystrom(picture: Tensor, size: int, columns: int, steps: int, seed: int = 0) -> Tensor:
-    """Twicing after ``steps`` steps by Nyström from uniform columns: float32, its Gram matrices in float64."""
+    """Twicing after ``steps`` steps by Nyström from uniform columns, in float32 but for Gram matrices."""
     patches = scaled_patches(picture, size)
     chosen = torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))[:columns]
     C = torch.empty(len(patches), columns)
@@ -95,17 +96,15 @@ def nystrom(picture: Tensor, size: int, columns: int, steps: int, seed: int = 0)
     kept = values > 1e-6 * values[-1]  # rounding of float32 and of acos below that
     factor = C @ (vectors[:, kept] / values[kept].sqrt()).float()
     gram = torch.zeros(factor.shape[1], factor.shape[1], dtype=torch.float64)
-    for part in factor.split(8192):
+    for start in range(0, len(factor), 8192):
+        part = factor[start : start + 8192]
         gram += (part.T @ part).double()
     values, vectors = torch.linalg.eigh(gram)
     gains = 1 - (1 - values / values[-1]).clamp(0, 1) ** steps
-    coefficients = vectors @ (gains / values.clamp_min(1e-12) * (vectors.T @ (factor.T @ flat(picture)).double()))
-    return (factor @ coefficients.float()).reshape(picture.shape)
-
-
-def flat(picture: Tensor) -> Tensor:
-    """A grey picture as a float32 vector."""
-    return picture.float().flatten()
+    inner = vectors.T @ (factor.T @ picture.float().flatten()).double()
+    coefficients = vectors @ (gains / values.clamp_min(1e-12) * inner)
+    estimate: Tensor = factor @ coefficients.float()
+    return estimate.reshape(picture.shape)
 
 
 def training_step(picture: Tensor, size: int, width: int, step: float) -> Callable[[], object]:

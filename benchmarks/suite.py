@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,7 +49,7 @@ VERSIONS = ("torch", "numpy", "numba", "scikit-image", "neural-tangents", "jax",
 
 @dataclass
 class Row:
-    """One comparison. ``bar`` is what the ratio must reach, or must not exceed if ``at_most``; None: no bar."""
+    """One comparison. ``bar`` is what the ratio must reach, or not exceed if ``at_most``; None: no bar."""
 
     name: str
     work: str
@@ -82,7 +81,9 @@ def check(name: str, ours: Tensor, theirs: Tensor, allowed: float) -> float:
     return difference
 
 
-def race(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+def race(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+) -> tuple[list[float], list[float]]:
     """Seconds of both in turns, after one call each to warm up."""
     times: tuple[list[float], list[float]] = ([], [])
     for round_ in range(rounds + 1):
@@ -197,6 +198,13 @@ def best_stop(run: LanczosTwicing, clean: Tensor) -> int:
     return max(zip(steps, run.estimate(steps), strict=True), key=lambda pair: psnr(pair[1], clean))[0]
 
 
+def best_estimate(noisy: Tensor, clean: Tensor) -> np.ndarray:
+    """The closed form's estimate at its best stop."""
+    run = denoised(noisy, 11)
+    estimate: np.ndarray = run.estimate(best_stop(run, clean))[0].numpy()
+    return estimate
+
+
 def whole_denoising(rounds: int, iterated: int) -> list[Row]:
     """All stopping times, against twicing iterated to the best of them, and against Nyström."""
     clean, noisy = noisy_picture(256)
@@ -281,7 +289,7 @@ def whole_denoising(rounds: int, iterated: int) -> list[Row]:
 
 def against_training(rounds: int, width: int) -> Row:
     """The closed form against the training of the network that it describes."""
-    clean, noisy = noisy_picture(128)
+    _, noisy = noisy_picture(128)
     run = denoised(noisy, 7)
     error = check("denoising", run.estimate(300), denoised(noisy, 7, tolerance=1e-8).estimate(300), 1e-4)
     W = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=7, normalize="spectral", engine="cpu")
@@ -310,7 +318,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def peak_memory() -> Row:
     """How far the memory of a process grows over what it takes for a picture of 48×48 pixels."""
-    done = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     grown = int(done.stdout.split()[-1]) * (1 if platform.system() == "Darwin" else 1024)
     whole = 4 * 256**4
     share = grown / whole
@@ -329,6 +339,14 @@ def peak_memory() -> Row:
         0.0,
         "the share of it",
     )
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """The time of a second call."""
+    call()
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
 
 
 def curves(quick: bool) -> dict[str, object]:
@@ -350,17 +368,9 @@ def curves(quick: bool) -> dict[str, object]:
     sizes = [3, 5, 7, 9, 11, 15, 21]
     depths = [1, 2, 3, 4, 6]
     sides = [48, 64, 96] if quick else [64, 96, 128, 192, 256]
-    exact, low_rank = [], []
-    for side in sides:
-        picture = noisy_picture(side)[1]
-        for kept, call in (
-            (exact, lambda p=picture: denoised(p, 7)),
-            (low_rank, lambda p=picture: peers.nystrom(p, 7, max(16, p.numel() // 100), 300)),
-        ):
-            call()
-            begun = time.perf_counter()
-            call()
-            kept.append(time.perf_counter() - begun)
+    pictures = [noisy_picture(side)[1] for side in sides]
+    exact = [seconds_of(partial(denoised, p, 7)) for p in pictures]
+    low_rank = [seconds_of(partial(peers.nystrom, p, 7, max(16, p.numel() // 100), 300)) for p in pictures]
     logs = np.log(np.square(sides))
     return {
         "pairs": pairs,
@@ -371,7 +381,8 @@ def curves(quick: bool) -> dict[str, object]:
         ],
         "depths": depths,
         "by_depth": [
-            nanoseconds(TangentFilter(noisy, vanilla(d, 3), normalize=1.0, engine="cpu"), noisy) for d in depths
+            nanoseconds(TangentFilter(noisy, vanilla(d, 3), normalize=1.0, engine="cpu"), noisy)
+            for d in depths
         ],
         "sides": sides,
         "exact": exact,
@@ -409,17 +420,12 @@ def quality(quick: bool) -> list[dict[str, object]]:
     for name in ["camera"] if quick else ["camera", "astronaut", "chelsea", "coffee", "brick"]:
         clean, noisy = noisy_picture(128, name)
         picture = noisy[0].numpy()
+        means = partial(denoise_nl_means, picture, patch_size=5, h=0.8 * SIGMA, sigma=SIGMA, fast_mode=True)
         calls: dict[str, Callable[[], np.ndarray]] = {
-            "non-local means, scikit-image, all pairs": lambda p=picture: denoise_nl_means(
-                p, patch_size=5, patch_distance=127, h=0.8 * SIGMA, sigma=SIGMA, fast_mode=True
-            ),
-            "non-local means, scikit-image, its own window": lambda p=picture: denoise_nl_means(
-                p, patch_size=5, patch_distance=6, h=0.8 * SIGMA, sigma=SIGMA, fast_mode=True
-            ),
-            "BM3D": lambda p=picture: bm3d.bm3d(p, SIGMA),
-            "tangent kernel, one layer 11×11, best stop": lambda p=noisy, c=clean: (
-                (run := denoised(p, 11)).estimate(best_stop(run, c))[0].numpy()
-            ),
+            "non-local means, scikit-image, all pairs": partial(means, patch_distance=127),
+            "non-local means, scikit-image, 13×13 window": partial(means, patch_distance=6),
+            "BM3D": partial(bm3d.bm3d, picture, SIGMA),
+            "tangent kernel, one layer 11×11, best stop": partial(best_estimate, noisy, clean),
         }
         for method, call in calls.items():
             begun = time.perf_counter()

@@ -18,7 +18,7 @@ from dipfilters import (
     step_grid,
     twicing,
 )
-from dipfilters.twicing import ConvergenceError, LanczosTwicing, estimated_degrees_of_freedom
+from dipfilters.lanczos import ConvergenceError, LanczosTwicing, estimated_degrees_of_freedom
 from tests.samples import flat_and_textured, generator, picture, refused
 
 STEPS = [0, 1, 2, 5, 30, 200, 1000]
@@ -133,6 +133,27 @@ def test_channels_that_end_early_and_black_ones_wait_for_the_others():
     fast = LanczosTwicing(Weights(weights), noisy, last=40, tolerance=1e-10)
     assert float((fast.estimate(9) - (1 - (1 - weights) ** 9) * noisy).abs().max()) < 1e-10
     assert float(LanczosTwicing(Weights(weights), 0 * noisy, last=9).estimate(9).abs().max()) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_largest_eigenvalue_is_found_on_the_way(channels):
+    """A filter that has not looked for it costs no product more, and knows it to the square of 1e-5 after."""
+    noisy = noisy_picture(channels)
+    fresh, asked = (make(noisy, "spectral", one_layer_tangent_kernel()) for _ in range(2))
+    largest = float(torch.linalg.eigvalsh(asked.dense())[-1]) / asked.scale
+    found = LanczosTwicing(fresh, noisy, last=300)
+    known = LanczosTwicing(asked, noisy, last=300)
+    assert found.products <= known.products + 1
+    assert fresh.scale == pytest.approx(1 / largest, rel=1e-9)
+    error = relative(found.estimate(STEPS[:6]), known.estimate(STEPS[:6]), torch.ones(17, 13))
+    assert float(error.max()) < 2e-4
+
+
+def test_a_black_picture_leaves_the_step_to_the_filter():
+    noisy = noisy_picture()
+    filter = make(noisy, "spectral")
+    assert float(LanczosTwicing(filter, 0 * noisy, last=9).estimate(9).abs().max()) == 0
+    assert filter.scale == pytest.approx(make(noisy, "spectral").scale, rel=1e-9)
 
 
 def test_shapes_types_and_steps():

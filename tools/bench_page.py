@@ -4,19 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+WORDS = {
+    "ratios_alt": "A horizontal bar for each comparison on a logarithmic axis, with a tick where the bar was "
+    "set before the measurement; the table below holds the numbers.",
+    "curves_alt": "Three plots. Time for a pair of pixels against the side of a patch, nearly flat; against "
+    "the depth of the network, rising evenly; and seconds of a full denoising against the number of pixels "
+    "on logarithmic axes, a steep line for the exact result and a flatter one for Nyström.",
+}
 FIGURES = ("benchmark-ratios.png", "benchmark-curves.png")
 
 HEAD = """# Benchmarks
 
-How fast is the package, and against what? Every figure on this page comes from `make bench`, which times the package
-and its peers in turns within one process, compares their results, and stops at a wrong one. A ratio is the median
-over the rounds; the smallest and the largest are in brackets. The bars were set before anything was measured; a bar
-that is missed is shown as missed. [How to apply a matrix you cannot store](../notebooks/a1-a-matrix-you-cannot-store.ipynb)
-explains how it is done.
+How fast is the package, and against what? Every figure on this page comes from `make bench`, which times the
+package and its peers in turns within one process, compares their results, and stops at a wrong one. A ratio
+is the median over the rounds; the smallest and the largest are in brackets. The bars were set before anything
+was measured; a bar that is missed is shown as missed. How it is done is in
+[How to apply a matrix you cannot store](../notebooks/a1-a-matrix-you-cannot-store.ipynb).
 
 ```{{figure}} {ratios}
 :name: fig-benchmark-ratios
-:alt: A horizontal bar for each comparison on a logarithmic axis, with a tick where the bar was set before the measurement; the table below holds the numbers.
+:alt: {ratios_alt}
 
 How many times as long as the package each peer takes, and the bar that was set.
 ```
@@ -30,20 +37,21 @@ CURVES = """
 
 ```{{figure}} {curves}
 :name: fig-benchmark-curves
-:alt: Three plots. Time for a pair of pixels against the side of a patch, nearly flat; against the depth of the network, rising evenly; and seconds of a full denoising against the number of pixels on logarithmic axes, a steep line for the exact result and a flatter one for Nyström.
+:alt: {curves_alt}
 
-Left and middle: nanoseconds for each pair of pixels of one product, against the side of a patch (one hidden layer) and
-against the depth (3×3 convolutions). Right: a full denoising with 7×7 patches, exact and by Nyström with one pixel in a
-hundred as columns.
+Left and middle: nanoseconds for each pair of pixels of one product, against the side of a patch (one hidden
+layer) and against the depth (3×3 convolutions). Right: a full denoising with 7×7 patches, exact and by
+Nyström with one pixel in a hundred as columns.
 ```
 """
 
 QUALITY = """
 ## Other denoisers
 
-What the closed form is *not* is the best denoiser. PSNR in dB and seconds on pictures of 128×128 pixels, grey, σ = 25/255,
-one draw of the noise; the closed form is stopped where an oracle would. (BM3D by the PyPI package `bm3d`, whose licence
-allows non-commercial use only; it is in the benchmarks' environment and not in the book's.)
+What the closed form is *not* is the best denoiser. PSNR in dB and seconds on pictures of 128×128 pixels,
+grey, σ = 25/255, one draw of the noise; the closed form is stopped where an oracle would. (BM3D by the PyPI package
+`bm3d`, whose licence allows non-commercial use only; it is in the benchmarks' environment and not in the
+book's.)
 
 """
 
@@ -89,14 +97,15 @@ def _facts(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
     return (
         f"\nA full denoising takes a time that grows like the number of pixels to the power "
-        f"{curves['slope_exact']:.2f} (exact) and {curves['slope_low_rank']:.2f} (Nyström with one column for "
-        f"a hundred pixels). This machine multiplies matrices at {limits['gflops']:.0f} GFLOP/s and copies at "
-        f"{limits['copy_gb_per_s']:.0f} GB/s in float32; at {one_layer:.2f} ns a pair and some 25 operations "
-        f"for each computed pair, half of all, the walk does about {12.5 / one_layer:.0f} GFLOP/s. It is bound "
-        f"by the functions of single numbers, not by products of matrices and not by memory.\n\n"
+        f"{curves['slope_exact']:.2f} (exact) and {curves['slope_low_rank']:.2f} (Nyström with one column "
+        f"for a hundred pixels). This machine multiplies matrices at {limits['gflops']:.0f} GFLOP/s and "
+        f"copies at {limits['copy_gb_per_s']:.0f} GB/s in float32. At {one_layer:.2f} ns a pair (11×11 patches) and "
+        f"about 50 operations for each computed pair, half of all, the walk does "
+        f"{25 / one_layer:.0f} GFLOP/s, {25 / one_layer / limits['gflops']:.0%} of the former; its planes "
+        f"stay in the cache, so that memory is no limit.\n\n"
         f"Measured on {facts['date'][:10]} with {facts['hardware']}, {facts['threads']} threads; "
-        f"Python {facts['python']}, {versions}; commit {facts['commit']}. No graphics card was used: the engine "
-        f"for CUDA is tested against the others, but has not been timed.\n"
+        f"Python {facts['python']}, {versions}; commit {facts['commit']}. No graphics card was used: the "
+        f"engine for CUDA is tested against the others, but has not been timed.\n"
     )
 
 
@@ -128,7 +137,9 @@ def _draw(result: dict[str, Any], folder: Path) -> None:
         axes.barh(range(len(rows)), [row["ratio"] for row in rows], color=BLUE, height=0.55)
         for place, row in enumerate(rows):
             if row["bar"] is not None:
-                axes.plot([row["bar"]] * 2, [place - 0.4, place + 0.4], color=ORANGE, linestyle="-", linewidth=3)
+                axes.plot(
+                    [row["bar"]] * 2, [place - 0.4, place + 0.4], color=ORANGE, linestyle="-", linewidth=3
+                )
             axes.text(row["ratio"] * 1.05, place, f"{number(row['ratio'])}×", va="center", color=INK)
         axes.set_yticks(range(len(rows)), [f"{row['work']}\n{row['peer']}" for row in rows], fontsize=7.5)
         axes.invert_yaxis()
@@ -158,7 +169,7 @@ def write(root: Path, folder: Path) -> None:
         text = "# Benchmarks\n\nNothing was measured yet: `make bench` does.\n"
     else:
         _draw(result, folder)
-        names = {"ratios": FIGURES[0], "curves": FIGURES[1]}
+        names = {"ratios": FIGURES[0], "curves": FIGURES[1]} | WORDS
         rows = "".join(map(_row, result["rows"]))
         text = HEAD.format(**names) + rows + CURVES.format(**names) + _facts(result)
         text += QUALITY + _quality(result["quality"])

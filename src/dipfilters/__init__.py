@@ -17,6 +17,9 @@ The helper package of the book, small enough to read in an evening, from top to 
   of steps at once, and knows bias, variance and degrees of freedom; :func:`measured_bias_variance` measures
   the same on draws of the noise; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop`
   say when to stop;
+* where no matrix can be stored, :class:`LanczosTwicing` does the same from a handful of products, and
+  :func:`estimated_degrees_of_freedom` counts by chance;
+* :func:`denoise` puts all this together for a picture of your own;
 * the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
   :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
 * :func:`train` trains a network step by step, by :class:`GradientDescent`,
@@ -27,6 +30,7 @@ The helper package of the book, small enough to read in an evening, from top to 
 Each module imports only from those above it in this list.
 """
 
+from dipfilters.denoising import Denoised, denoise
 from dipfilters.empirical import (
     LinearizedNetwork,
     empirical_tangent_kernel,
@@ -52,6 +56,7 @@ from dipfilters.kernels import (
     kappa1,
     one_layer_tangent_kernel,
 )
+from dipfilters.lanczos import LanczosTwicing, estimated_degrees_of_freedom
 from dipfilters.networks import (
     Architecture,
     ArchitectureError,
@@ -90,10 +95,12 @@ __all__ = [
     "Architecture",
     "ArchitectureError",
     "Change",
+    "Denoised",
     "DivergenceError",
     "GradientDescent",
     "Kernel",
     "KernelFilter",
+    "LanczosTwicing",
     "LinearizedNetwork",
     "LowRankFilter",
     "MemoryBudgetError",
@@ -109,9 +116,11 @@ __all__ = [
     "build",
     "choose_device",
     "choose_profile",
+    "denoise",
     "discrepancy_stop",
     "effective_weights",
     "empirical_tangent_kernel",
+    "estimated_degrees_of_freedom",
     "extract_patches",
     "gaussian_kernel",
     "kappa0",

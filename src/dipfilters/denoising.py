@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -48,7 +49,9 @@ class Denoised:
 
     def describe(self) -> str:
         """One line on how the picture was made."""
-        way = "exactly" if self.columns is None else f"approximately, from {self.columns} columns of the kernel"
+        way = (
+            "exactly" if self.columns is None else f"approximately, from {self.columns} columns of the kernel"
+        )
         return f"{self.steps} steps of twicing, computed {way}, in {self.seconds:.0f} s"
 
 
@@ -109,9 +112,9 @@ def denoise(
         twice = _Twice(architecture, columns, seed, memory_gb, bar.update)
         for last in _LASTS:
             steps = step_grid(last, _STOPS)
-            estimates, scale = twice(noisy.double(), "spectral", steps)
+            estimates, scale = twice.estimates_and_scale(noisy.double(), "spectral", steps)
             divergence = monte_carlo_divergence(
-                lambda y, steps=steps, scale=scale: twice(y, scale, steps)[0],
+                partial(twice.estimates, normalize=scale, steps=steps),
                 noisy,
                 generator=torch.Generator().manual_seed(seed),
                 epsilon=sigma / 20,
@@ -153,7 +156,13 @@ class _Twice:
     memory_gb: float
     tick: Callable[[], object]
 
-    def __call__(self, picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
+    def estimates(self, picture: Tensor, normalize: Normalize, steps: list[int]) -> Tensor:
+        """The estimates alone."""
+        return self.estimates_and_scale(picture, normalize, steps)[0]
+
+    def estimates_and_scale(
+        self, picture: Tensor, normalize: Normalize, steps: list[int]
+    ) -> tuple[Tensor, float]:
         """The estimates, and the step size η that was taken."""
         filter = _filter(picture, self.architecture, normalize, self.memory_gb)
         if self.columns is None:
@@ -187,7 +196,7 @@ def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
 
 
 def _affordable_columns(noisy: Tensor, architecture: Architecture, memory_gb: float) -> int:
-    """One pixel in a hundred, or as many as fit: 32 bytes an entry with what is made of it, and the patches."""
+    """One pixel in a hundred, or as many as fit, with 32 bytes an entry for what is made of it."""
     pixels = noisy[0].numel()
     first = next(architecture.convolutions())
     patches = 8 * pixels * len(noisy) * first.size**2

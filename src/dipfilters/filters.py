@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -157,6 +158,12 @@ class Filter(ABC):
         if isinstance(self.normalize, str):
             return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
         return float(self.normalize)
+
+    def with_step(self, step: float) -> Filter:
+        """The same filter with W = η K for another η, which shares with this one what was computed of K."""
+        other = copy.copy(self)
+        other.normalize, other.scale = step, step
+        return other
 
     @cached_property
     def row_sums(self) -> Float[Tensor, " N"]:

@@ -1,0 +1,405 @@
+"""Twicing for all numbers of steps from a handful of products, where no matrix can be stored.
+
+After k steps z^k is a polynomial in W, applied to y. Lanczos' method makes an orthonormal basis V of
+y, W y, …, W^{m−1} y, in which W is a small matrix T = Vᵀ W V, and takes that polynomial of T instead.
+
+Source: Lanczos (1950) [lanczos1950].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, cast, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dipfilters.filters import Filter
+from dipfilters.images import PictureError, check_picture
+from dipfilters.twicing import DivergenceError, LinearFilter, Steps, check_steps
+
+
+class ConvergenceError(ArithmeticError):
+    """An approximation that is not as good as was asked for within the products that were allowed."""
+
+
+@runtime_checkable
+class SymmetricFilter(LinearFilter, Protocol):
+    """What Lanczos needs besides the product: a W that is its own transpose, or :class:`RowNormalized`."""
+
+    shape: tuple[int, int]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether W is its own transpose; if not, it is D⁻¹ K with a symmetric K."""
+
+
+class RowNormalized(Protocol):
+    """W = D⁻¹ K. Apart from :class:`SymmetricFilter`, since looking whether D is there may compute it."""
+
+    @property
+    def row_sums(self) -> Float[Tensor, " N"]:
+        """D, the sums of the rows of K."""
+
+
+class LanczosTwicing:
+    """Twicing of one noisy picture for all numbers of steps up to a last one, from a few products with W.
+
+    ::
+
+        A = D^(1/2) W D^(−1/2),   b = D^(1/2) y                       D = I for a symmetric W
+        A V = V T + β v e_mᵀ,     V e_1 = b/‖b‖                       m steps of Lanczos
+        z^k ≈ ‖b‖ D^(−1/2) V (I − (I − T)^k) e_1
+
+    The error obeys e^{k+1} = (I − A) e^k + β ‖b‖ (e_mᵀ (I − T)^k e_1) v from e⁰ = 0, so that, with
+    eigenvalues of A in [0, 2],
+
+        ‖e^k‖ ≤ β ‖b‖ Σ_{j<k} |e_mᵀ (I − T)^j e_1|
+
+    New products are made until that bound is below ``tolerance`` times ‖b‖ ‖(I − (I − T)^k) e_1‖ for every k.
+    Both are norms of D^(1/2) z, where rows are normalised, and take all channels together. Each channel has
+    a Krylov space of its own, and all are multiplied by W in one call.
+
+    A filter with ``normalize="spectral"`` that does not know its largest eigenvalue yet learns it on the way:
+    K has the Krylov space of W, and the largest eigenvalue of T is soon that of K.
+
+    Args:
+        filter: W, symmetric or with normalised rows, its eigenvalues in [0, 2].
+        noisy: The picture y.
+        last: The largest number k of steps.
+        tolerance: The largest relative error of an estimate, but for what the filter's products miss.
+        max_products: How many products may be made.
+
+    Attributes:
+        products: How many products were made, m.
+        ritz_values: The eigenvalues of T for each channel, which approach the outer ones of W.
+
+    Raises:
+        PictureError: Not a picture of the filter's size.
+        ValueError: A last step, tolerance or number of products that is not positive.
+        DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
+        ConvergenceError: ``max_products`` were not enough.
+
+    Cost: m products with W, 4 m² CN operations to keep V orthonormal and m·CN float64 numbers to hold it; for
+    each product m·``last`` operations for the bound.
+    """
+
+    def __init__(
+        self,
+        filter: SymmetricFilter,
+        noisy: Float[Tensor, "C H W"],
+        *,
+        last: int,
+        tolerance: float = 1e-4,
+        max_products: int = 200,
+    ) -> None:
+        check_picture(noisy, "noisy")
+        if tuple(noisy.shape[1:]) != filter.shape:
+            raise PictureError(
+                f"noisy must be {filter.shape} pixels like the filter's, got {tuple(noisy.shape[1:])}"
+            )
+        for name, value in (("last", last), ("tolerance", tolerance), ("max_products", max_products)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        self.last = last
+        self.shape = filter.shape
+        self._dtype = noisy.dtype
+        pixels = noisy.double().reshape(len(noisy), -1)
+        root = _root(filter)
+        unscaled = (
+            isinstance(filter, Filter) and filter.normalize == "spectral" and "scale" not in vars(filter)
+        )
+        self._krylov = _Krylov(
+            cast(Filter, filter).with_step(1.0) if unscaled else filter,
+            pixels if root is None else pixels * root.to(pixels),
+            root,
+            rescale=unscaled,
+        )
+        while True:
+            self._krylov.extend()
+            self._krylov.check_spectrum()
+            bound, norm = self._bound_and_norm(np.arange(1, last + 1))
+            # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
+            relative = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
+            if relative.max() <= tolerance and (not unscaled or self._krylov.largest_misses() <= _LARGEST):
+                break
+            if self.products >= max_products:
+                worst = int(relative.argmax())
+                raise ConvergenceError(
+                    f"after {self.products} products the error of step {worst + 1} may be "
+                    f"{relative[worst]:.1e}, over the tolerance of {tolerance:g}; allow more than "
+                    f"max_products = {max_products}, or ask for fewer steps than {last}"
+                )
+
+        if unscaled and self._krylov.decomposed()[0].max() > 0:
+            cast(Filter, filter).scale = 1.0 / self._krylov.unit
+
+    @property
+    def products(self) -> int:
+        """How many products with the filter were made."""
+        return self._krylov.size
+
+    @property
+    def ritz_values(self) -> Float[Tensor, "C m"]:
+        """The eigenvalues of T for each channel, from the largest down."""
+        return torch.from_numpy(self._krylov.decomposed()[0]).flip(-1)
+
+    def estimate(self, steps: Steps) -> Float[Tensor, "*steps C H W"]:
+        """z^k, for one number of steps or a stack for several; the dtype of ``noisy``.
+
+        Raises:
+            ValueError: Steps that do not increase, or beyond ``last``.
+        """
+        stops = self._check(steps)
+        values, vectors = self._krylov.decomposed()
+        gains = _gains(values, np.array(stops))  # (steps, C, m)
+        coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
+        estimate = self._krylov.combined(torch.from_numpy(coefficients))
+        estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
+        return estimate[0] if isinstance(steps, int) else estimate
+
+    def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
+        """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
+        bound, norm = self._bound_and_norm(np.array(self._check(steps)))
+        relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
+        return relative[0] if isinstance(steps, int) else relative
+
+    def _check(self, steps: Steps) -> list[int]:
+        stops = check_steps(steps)
+        if stops[-1] > self.last:
+            raise ValueError(
+                f"steps must not go beyond last = {self.last}, got {stops[-1]}; ask for it at first"
+            )
+        return stops
+
+    def _bound_and_norm(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bound on ‖e^k‖, and ‖D^(1/2) z^k‖, for increasing k."""
+        values, vectors = self._krylov.decomposed()
+        norms, ends = self._krylov.norms, self._krylov.residual
+        squares = np.zeros((2, len(steps)))
+        for theta, q, norm, end in zip(values, vectors, norms, ends, strict=True):
+            gains = _gains(theta, steps)
+            squares[1] += norm**2 * (gains**2 @ q[0] ** 2)
+            total, sums, weights = 0.0, np.zeros(len(steps)), q[-1] * q[0]
+            for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
+                stop = min(start + _STEPS_AT_ONCE, int(steps[-1]))
+                sizes = np.abs((1.0 - theta) ** np.arange(start, stop)[:, None] @ weights)
+                running = total + np.cumsum(sizes)  # up to j = start, start + 1, …, so k = start + 1, …
+                inside = (steps > start) & (steps <= stop)
+                sums[inside] = running[steps[inside] - start - 1]
+                total = running[-1]
+            squares[0] += (end * norm * sums) ** 2
+        return np.sqrt(squares[0]), np.sqrt(squares[1])
+
+
+_STEPS_AT_ONCE = 2**14
+_LARGEST = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
+
+
+def _root(filter: SymmetricFilter) -> Tensor | None:
+    """The diagonal of D^(1/2), or None if W is symmetric."""
+    return None if filter.symmetric else cast(RowNormalized, filter).row_sums.double().sqrt()
+
+
+def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """1 − (1 − λ)^k, the steps along a new first axis."""
+    gains: np.ndarray = 1.0 - (1.0 - values) ** steps.reshape(-1, *[1] * values.ndim)
+    return gains
+
+
+class _Krylov:
+    """Lanczos from several vectors b at once, each for itself, with full reorthogonalisation.
+
+    Args:
+        filter: W.
+        start: b, for A = D^(1/2) W D^(−1/2).
+        root: The diagonal of D^(1/2), or None for A = W.
+        rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
+
+    Attributes:
+        norms: ‖b‖ of each vector.
+        size: How many steps there were.
+        unit: The largest eigenvalue of T before it was made one, with ``rescale``.
+    """
+
+    def __init__(
+        self,
+        filter: SymmetricFilter,
+        start: Float[Tensor, "C N"],
+        root: Float[Tensor, " N"] | None,
+        *,
+        rescale: bool = False,
+    ) -> None:
+        self._filter, self._root, self._rescale = filter, root, rescale
+        self.unit = 1.0
+        norms = start.norm(dim=1)
+        self._basis = [_unit(start, norms)]
+        self._diagonal: list[np.ndarray] = []
+        self._beside: list[np.ndarray] = []
+        self.norms = norms.cpu().numpy()
+
+    @property
+    def size(self) -> int:
+        return len(self._diagonal)
+
+    @property
+    def residual(self) -> np.ndarray:
+        """β of each vector after the last step."""
+        return self._beside[-1] / self.unit
+
+    def largest_misses(self) -> float:
+        """‖A u − θ u‖/θ for the largest eigenvalue θ of T and what V makes of its eigenvector."""
+        values, vectors = self.decomposed()
+        channel = int(values[:, -1].argmax())
+        return float(self.residual[channel] * abs(vectors[channel, -1, -1]))
+
+    def extend(self) -> None:
+        """One more product, and one more vector of each basis."""
+        last = self._basis[-1]
+        product = self._times(last)
+        self._diagonal.append((last * product).sum(1).cpu().numpy())
+        before = product.norm(dim=1)
+        basis = torch.stack(self._basis, dim=1)  # (C, m, N)
+        for _ in range(2):  # once leaves a share of the rounding that grows with the steps
+            product = product - (basis.transpose(1, 2) @ (basis @ product[:, :, None]))[:, :, 0]
+        beta = product.norm(dim=1)
+        # What is left of a product inside the span of the basis is rounding: there the channel is finished.
+        beta = torch.where(beta > 1e-14 * before, beta, 0.0)
+        self._beside.append(beta.cpu().numpy())
+        self._basis.append(_unit(product, beta))
+        if self._rescale:
+            self.unit = 1.0
+            self.unit = float(self.decomposed()[0].max()) or 1.0
+
+    def decomposed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (C, m), from the smallest up, and eigenvectors (C, m, m) of T."""
+        m = self.size
+        matrices = np.zeros((len(self.norms), m, m))
+        rows = np.arange(m)
+        matrices[:, rows, rows] = np.stack(self._diagonal, axis=1)
+        if m > 1:
+            beside = np.stack(self._beside[:-1], axis=1)
+            matrices[:, rows[1:], rows[:-1]] = matrices[:, rows[:-1], rows[1:]] = beside
+        values, vectors = np.linalg.eigh(matrices / self.unit)
+        return np.clip(values, 0.0, None) if values.min() >= -_NEGLIGIBLE else values, vectors
+
+    def decomposed_with_zero(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same for T with one row and column more, so chosen that 0 is an eigenvalue."""
+        values, vectors = self.decomposed()
+        m = self.size
+        matrices = np.zeros((len(self.norms), m + 1, m + 1))
+        matrices[:, :m, :m] = np.einsum("cij,cj,ckj->cik", vectors, values, vectors)
+        matrices[:, m, m - 1] = matrices[:, m - 1, m] = self.residual
+        inverse = (vectors[:, -1] ** 2 / values.clip(1e-300)).sum(1)
+        matrices[:, m, m] = np.where(self.residual > 0, self.residual**2 * inverse, 0.0)
+        extended, others = np.linalg.eigh(matrices)
+        return extended.clip(0.0, values.max()), others
+
+    def check_spectrum(self) -> None:
+        """Refuse what twicing cannot converge with."""
+        values = self.decomposed()[0]
+        if values.min() < -_NEGLIGIBLE or values.max() > 2.0:
+            raise DivergenceError(
+                f"the filter's eigenvalues reach from {values.min():.3g} to {values.max():.3g} at least, and "
+                f"twicing diverges outside [0, 2]; use a smaller factor than the present one, or all pairs "
+                f"of pixels instead of a search window"
+            )
+
+    def combined(self, coefficients: Float[Tensor, "k C m"]) -> Float[Tensor, "k C N"]:
+        """‖b‖ D^(−1/2) V c for several c."""
+        basis = torch.stack(self._basis[:-1], dim=1)
+        scaled = coefficients.to(basis) * torch.from_numpy(self.norms).to(basis)[:, None]
+        sums: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis)
+        return sums if self._root is None else sums / self._root
+
+    def _times(self, vectors: Tensor) -> Tensor:
+        """A v = D^(1/2) W D^(−1/2) v."""
+        pictures = vectors if self._root is None else vectors / self._root
+        product = self._filter.apply(pictures.reshape(-1, *self._filter.shape)).reshape(vectors.shape)
+        return product if self._root is None else product * self._root
+
+
+# Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
+_NEGLIGIBLE = 1e-6
+
+
+def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
+    """Each vector divided by its norm; 0 where that is 0."""
+    return torch.where(norms[:, None] > 0, vectors / norms.clamp_min(1e-300)[:, None], 0.0)
+
+
+class TraceEstimate(NamedTuple):
+    """A random estimate of a trace, for several numbers of steps.
+
+    Attributes:
+        value: The mean over the probes.
+        standard_error: Of that mean, from how far the probes lie apart.
+        products: How many products with stacks of all probes were made.
+    """
+
+    value: Float[Tensor, "*steps"]
+    standard_error: Float[Tensor, "*steps"]
+    products: int
+
+
+def estimated_degrees_of_freedom(
+    filter: SymmetricFilter,
+    steps: Steps,
+    *,
+    generator: torch.Generator,
+    probes: int = 8,
+    tolerance: float = 1e-3,
+    max_products: int = 200,
+) -> TraceEstimate:
+    """An estimate of the degrees of freedom tr(I − R_k), from random vectors of signs.
+
+    ::
+
+        tr f(A) ≈ mean over random b in {−1, 1}^N of bᵀ f(A) b
+        bᵀ f(A) b ≈ ‖b‖² Σ_i (first entry of eigenvector i of T)² f(θ_i),     f(λ) = 1 − (1 − λ)^k
+
+    with T and its eigenvalues θ from Lanczos started at b; A has the eigenvalues of W. The derivatives of f
+    have alternating signs on [0, 1], so that this sum (Gauss) is never below the true one, and that with a
+    further θ = 0 (Gauss and Radau) never above it: given is the middle of both.
+
+    Args:
+        filter: W, symmetric or with normalised rows.
+        steps: The number k of steps, or an increasing list of such.
+        generator: The source of b.
+        probes: How many b, at least two; the standard error falls like 1/√probes.
+        tolerance: Lanczos ends when both sums agree within this share of the trace, for all steps together.
+        max_products: How many products may be made, each with all probes.
+
+    Raises:
+        ValueError: Fewer than two probes.
+        DivergenceError, ConvergenceError: As :class:`LanczosTwicing`.
+    """
+    stops = np.array(check_steps(steps))
+    if probes < 2:
+        raise ValueError(f"probes must be at least 2 for a standard error, got {probes}")
+    height, width = filter.shape
+    signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
+    root = _root(filter)
+    start = 2.0 * signs.double() - 1.0
+    krylov = _Krylov(filter, start if root is None else start.to(root), root)
+    while True:
+        krylov.extend()
+        krylov.check_spectrum()
+        above, below = (
+            (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
+            for values, vectors in (krylov.decomposed(), krylov.decomposed_with_zero())
+        )
+        traces = (above + below) / 2
+        if np.all(np.abs(above - below).mean(1) <= tolerance * traces.mean(1)):
+            break
+        if krylov.size >= max_products:
+            raise ConvergenceError(
+                f"after {krylov.size} products the trace is not known within {tolerance:g} of itself; "
+                f"allow more than max_products = {max_products}, or ask for fewer steps than {stops[-1]}"
+            )
+    value = torch.from_numpy(traces.mean(1))
+    error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
+    if isinstance(steps, int):
+        value, error = value[0], error[0]
+    return TraceEstimate(value, error, krylov.size)
