@@ -22,9 +22,9 @@ from dipfilters.twicing import SpectralTwicing, monte_carlo_divergence, step_gri
 _LASTS = (3_000, 30_000, 300_000)  # the last step looked at, and again if the best one comes later
 _STOPS = 40  # steps that are compared, evenly on a logarithmic axis
 _TOLERANCE = 1e-5  # of Lanczos, a tenth of what a picture needs: the divergence is a difference of two runs
-_PRODUCTS = 9  # of one run with the picture as input, as a rule
+_PRODUCTS = 14  # of one run with the picture as input, as a rule
 _TRIAL = 96  # a product is timed on a part of so many pixels a side
-_FEWEST = 32  # columns; with fewer the low rank shows
+_FEWEST = 200  # columns: with fewer the low rank shows in the picture
 
 
 @dataclass(frozen=True)
@@ -207,4 +207,4 @@ def _affordable_columns(noisy: Tensor, architecture: Architecture, memory_gb: fl
             f"{noisy.shape[1]}×{noisy.shape[2]} pixels need {needed:.3g} GB, over memory_gb = {memory_gb:g}; "
             f"denoise parts of the picture, make it smaller, or raise memory_gb"
         )
-    return max(_FEWEST, min(pixels // 100, affordable))
+    return min(pixels, max(_FEWEST, min(pixels // 100, affordable)))
