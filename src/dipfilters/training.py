@@ -22,12 +22,22 @@ from dipfilters.twicing import DivergenceError
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """w ← w − η ∂loss/∂w, with the step η, or 1/λ_max of the tangent kernel at the start if it is None."""
+    """Gradient descent, with a momentum μ if that is not 0.
+
+    ::
+
+        v ← μ v + ∂loss/∂w,   w ← w − η v
+
+    The step η is 1/λ_max of the tangent kernel at the start if it is None. A gradient that stays moves the
+    weights by η/(1 − μ) a step in the end.
+    """
 
     step: float | None = None
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         _check_step(self.step)
+        _check_share("momentum", self.momentum)
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,37 @@ class StochasticGradientDescent:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with a fixed step, and otherwise as PyTorch has it: moments of 0.9 and 0.999.
+    """Adam with a fixed step η, as PyTorch has it, and what is left of it with parts switched off.
+
+    ::
+
+        g = ∂loss/∂w,   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
+        w ← w − η m̂ / (√v̂ + 1e-8),   m̂ = m/(1 − β₁ᵏ),   v̂ = v/(1 − β₂ᵏ)
+
+    β₁ = 0 leaves the second moment only, β₁ = β₂ = 0 the sign of the gradient: w ← w − η sign(g). Momentum
+    only, without the division, is :class:`GradientDescent` with a momentum.
+
+    Attributes:
+        step: η.
+        first_moment: β₁.
+        second_moment: β₂, which cannot be 0 alone: m/|g| has no bound.
 
     Source: Kingma and Ba (2015) [kingma2015].
     """
 
     step: float = 1e-3
+    first_moment: float = 0.9
+    second_moment: float = 0.999
 
     def __post_init__(self) -> None:
         _check_step(self.step)
+        _check_share("first_moment", self.first_moment)
+        _check_share("second_moment", self.second_moment)
+        if self.second_moment == 0 < self.first_moment:
+            raise ValueError(
+                f"second_moment must not be 0 beside first_moment={self.first_moment:g}, which leaves steps "
+                f"without bound; use GradientDescent(momentum={self.first_moment:g}), or first_moment=0"
+            )
 
 
 Optimizer = GradientDescent | StochasticGradientDescent | Adam
@@ -66,6 +98,11 @@ Optimizer = GradientDescent | StochasticGradientDescent | Adam
 def _check_step(step: float | None) -> None:
     if step is not None and not 0 < step < math.inf:
         raise ValueError(f"step must be positive and finite, got {step}")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -165,9 +202,11 @@ def _train(
 def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if isinstance(optimizer, Adam):
-        return torch.optim.Adam(weights, lr=optimizer.step)
-    step = optimizer.step
-    return torch.optim.SGD(weights, lr=1.0 / largest_eigenvalue(network, input) if step is None else step)
+        moments = float(optimizer.first_moment), float(optimizer.second_moment)  # torch refuses a 0 for 0.0
+        return torch.optim.Adam(weights, lr=optimizer.step, betas=moments)
+    step = 1.0 / largest_eigenvalue(network, input) if optimizer.step is None else optimizer.step
+    momentum = optimizer.momentum if isinstance(optimizer, GradientDescent) else 0.0
+    return torch.optim.SGD(weights, lr=step, momentum=momentum)
 
 
 def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generator | None) -> Tensor:
