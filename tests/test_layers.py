@@ -23,6 +23,7 @@ LAYERS = (
     "ntk",
     "twicing",
     "empirical",
+    "views",
     "training",
     "plots",
 )

@@ -20,8 +20,9 @@ The helper package of the book, small enough to read in an evening, from top to 
 * the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
   :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
 * :func:`train` trains a network step by step, by :class:`GradientDescent`,
-  :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says how far the
-  :func:`effective_weights` moved;
+  :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`View` of it that changes
+  with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
+  :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.
@@ -83,6 +84,7 @@ from dipfilters.twicing import (
     sure,
     twicing,
 )
+from dipfilters.views import View, grid_masks, jittered, masked, masked_estimate
 
 __all__ = [
     "PICTURES",
@@ -103,6 +105,7 @@ __all__ = [
     "Step",
     "StochasticGradientDescent",
     "TangentFilter",
+    "View",
     "add_noise",
     "arc_cosine_kernel",
     "autoencoder",
@@ -114,10 +117,14 @@ __all__ = [
     "empirical_tangent_kernel",
     "extract_patches",
     "gaussian_kernel",
+    "grid_masks",
+    "jittered",
     "kappa0",
     "kappa1",
     "largest_eigenvalue",
     "load_image",
+    "masked",
+    "masked_estimate",
     "measured_bias_variance",
     "monte_carlo_divergence",
     "one_layer_tangent_kernel",

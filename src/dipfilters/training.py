@@ -18,6 +18,7 @@ from dipfilters.empirical import largest_eigenvalue
 from dipfilters.images import PictureError, check_picture
 from dipfilters.networks import ScaledConvolution
 from dipfilters.twicing import DivergenceError
+from dipfilters.views import View, Views
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class Step:
 
     Attributes:
         number: k, how many times the weights have been changed.
-        loss: ½ ‖z − y‖² over all pixels, for the weights of now.
-        estimate: z = f − f₀, the picture that the network makes now: (O, H, W).
+        loss: ½ ‖z − y‖² over all pixels, or those of the step's view, for the weights of now.
+        estimate: z = f − f₀, the picture that the network makes now of what it is given now: (O, H, W).
     """
 
     number: int
@@ -129,6 +130,7 @@ def train(
     steps: int,
     subtract_start: bool = True,
     generator: torch.Generator | None = None,
+    views: Views | None = None,
 ) -> Iterator[Step]:
     """Train a network on one picture, and stop at every step to let the caller look.
 
@@ -144,13 +146,17 @@ def train(
         steps: How many changes of the weights.
         subtract_start: Take the output f₀ at the start off, as the closed form does; else f₀ = 0 above.
         generator: The source of the minibatches, on any device.
+        views: Gives for step k the input of that step, and the pixels where its loss counts, such as
+            :func:`dipfilters.jittered` and :func:`dipfilters.masked`; asked once a step. ``input`` then
+            serves for the default step only. No start can be subtracted, since f₀ belongs to one input.
 
     Yields:
         Step 0, 1, … ``steps``. While the caller holds step k, the weights are those after k changes.
 
     Raises:
         PictureError: An input or a target that is no picture, or a target unlike the output.
-        ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator.
+        ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator;
+            views of which the start is subtracted.
         DivergenceError: The loss is infinite or NaN.
 
     Cost: a forward and a backward pass a step, for minibatches too; the default step costs about ten
@@ -162,7 +168,9 @@ def train(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
-    return _train(network, input, target, optimizer, steps, subtract_start, generator)
+    if views is not None and subtract_start:
+        raise ValueError("views change the input, and f₀ belongs to one input: give subtract_start=False")
+    return _train(network, input, target, optimizer, steps, subtract_start, generator, views)
 
 
 def _train(
@@ -173,6 +181,7 @@ def _train(
     steps: int,
     subtract_start: bool,
     generator: torch.Generator | None,
+    views: Views | None,
 ) -> Iterator[Step]:
     with torch.no_grad():
         start = network(input[None])[0]
@@ -183,8 +192,9 @@ def _train(
     target = target.to(start) + (start if subtract_start else 0.0)
     updates = _updates(network, input, optimizer)
     for number in range(steps + 1):
-        output = network(input[None])[0]
-        residual = output - target
+        view = View(input) if views is None else views(number)
+        output = network(view.input[None])[0]
+        residual = output - target if view.pixels is None else (output - target) * view.pixels
         loss = 0.5 * float(residual.detach().double().square().sum())
         if not math.isfinite(loss):
             raise DivergenceError(
