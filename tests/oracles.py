@@ -147,3 +147,13 @@ def mean_of_neighbours_by_loops(image: Array) -> Array:
                             weights += weight
                 result[c, r, s] = total / weights
     return result
+
+
+def windowed_variance_by_definition(estimates: Array, window: int) -> Array:
+    """1/W Σ ‖z − z̄‖² / n over every full window of estimates (K, ...), each from its pictures anew."""
+    variances = []
+    for last in range(window - 1, len(estimates)):
+        part = estimates[last - window + 1 : last + 1]
+        mean = sum(part) / window
+        variances.append(sum(((z - mean) ** 2).sum() / z.size for z in part) / window)
+    return np.array(variances)

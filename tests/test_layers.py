@@ -25,6 +25,7 @@ LAYERS = (
     "empirical",
     "views",
     "training",
+    "stopping",
     "plots",
 )
 

@@ -23,6 +23,7 @@ The helper package of the book, small enough to read in an evening, from top to 
   :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`View` of it that changes
   with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
   :func:`weight_change` says how far the :func:`effective_weights` moved;
+* :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.
@@ -64,6 +65,7 @@ from dipfilters.networks import (
 from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
 from dipfilters.patches import extract_patches
 from dipfilters.settings import choose_device, choose_profile
+from dipfilters.stopping import ExponentialAverage, WindowedVariance
 from dipfilters.training import (
     Adam,
     Change,
@@ -93,6 +95,7 @@ __all__ = [
     "ArchitectureError",
     "Change",
     "DivergenceError",
+    "ExponentialAverage",
     "GradientDescent",
     "Kernel",
     "KernelFilter",
@@ -106,6 +109,7 @@ __all__ = [
     "StochasticGradientDescent",
     "TangentFilter",
     "View",
+    "WindowedVariance",
     "add_noise",
     "arc_cosine_kernel",
     "autoencoder",
