@@ -26,6 +26,7 @@ LAYERS = (
     "views",
     "training",
     "stopping",
+    "records",
     "plots",
 )
 

@@ -24,6 +24,7 @@ The helper package of the book, small enough to read in an evening, from top to 
   with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
   :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
+* :func:`load_or_run` stores what a long computation gave as a :class:`Record`, and loads it where it fits;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.
@@ -64,6 +65,7 @@ from dipfilters.networks import (
 )
 from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
 from dipfilters.patches import extract_patches
+from dipfilters.records import Finished, Record, RecordError, load_or_run
 from dipfilters.settings import choose_device, choose_profile
 from dipfilters.stopping import ExponentialAverage, WindowedVariance
 from dipfilters.training import (
@@ -96,6 +98,7 @@ __all__ = [
     "Change",
     "DivergenceError",
     "ExponentialAverage",
+    "Finished",
     "GradientDescent",
     "Kernel",
     "KernelFilter",
@@ -104,6 +107,8 @@ __all__ = [
     "MemoryBudgetError",
     "Picture",
     "PictureError",
+    "Record",
+    "RecordError",
     "SpectralTwicing",
     "Step",
     "StochasticGradientDescent",
@@ -127,6 +132,7 @@ __all__ = [
     "kappa1",
     "largest_eigenvalue",
     "load_image",
+    "load_or_run",
     "masked",
     "masked_estimate",
     "measured_bias_variance",
