@@ -109,6 +109,14 @@ def test_it_stops_when_patience_is_over_and_stays_stopped(patience):
     assert len(rule.variances) == 193
 
 
+def test_a_variance_that_stays_is_not_smaller():
+    """The first of equal ones is the best, and patience counts from there."""
+    rule = WindowedVariance(window=3, patience=4)
+    answers = [rule.update(picture(1, 4, 4)) for _ in range(8)]
+    assert rule.best_step == 2
+    assert answers == [False] * 6 + [True] * 2
+
+
 def test_before_the_first_window_there_is_no_best():
     rule = WindowedVariance(window=5)
     assert not any(rule.update(z) for z in walk(4))

@@ -289,7 +289,7 @@ def _piece(value: Any, beside: str) -> Any:
 def _meaning(source: str) -> tuple[str, set[str]]:
     """The code without comments, docstrings and spaces, and the names in it.
 
-    Spaces go because Python 3.12 cuts f-strings into pieces, which older versions take for one.
+    Spaces and doubled braces go because Python 3.12 cuts f-strings into pieces, which 3.11 takes for one.
     """
     kept, names, begins = [], set(), True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -301,4 +301,4 @@ def _meaning(source: str) -> tuple[str, set[str]]:
         if token.type == tokenize.NAME:
             names.add(token.string)
         begins = turn
-    return "".join(kept), names
+    return re.sub(r"([{}])\1+", r"\1", "".join(kept)), names
