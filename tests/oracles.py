@@ -129,3 +129,31 @@ def draw_bias_and_variance(estimates: Array, clean: Array) -> tuple[float, float
     mean = estimates.mean(axis=0)
     variance = float(((estimates - mean) ** 2).sum(axis=0).mean() / (draws - 1))
     return float(((mean - clean) ** 2).mean()) - variance / draws, variance
+
+
+def mean_of_neighbours_by_loops(image: Array) -> Array:
+    """The eight neighbours of each pixel that lie in the picture, diagonal ones counting half."""
+    channels, height, width = image.shape
+    result = np.zeros_like(image)
+    for c in range(channels):
+        for r in range(height):
+            for s in range(width):
+                total = weights = 0.0
+                for a in (-1, 0, 1):
+                    for b in (-1, 0, 1):
+                        if (a, b) != (0, 0) and 0 <= r + a < height and 0 <= s + b < width:
+                            weight = 0.5 if a != 0 and b != 0 else 1.0
+                            total += weight * image[c, r + a, s + b]
+                            weights += weight
+                result[c, r, s] = total / weights
+    return result
+
+
+def windowed_variance_by_definition(estimates: Array, window: int) -> Array:
+    """1/W Σ ‖z − z̄‖² / n over every full window of estimates (K, ...), each from its pictures anew."""
+    variances = []
+    for last in range(window - 1, len(estimates)):
+        part = estimates[last - window + 1 : last + 1]
+        mean = sum(part) / window
+        variances.append(sum(((z - mean) ** 2).sum() / z.size for z in part) / window)
+    return np.array(variances)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ from dipfilters import (
 )
 from dipfilters.training import Optimizer
 from tests.oracles import twicing_by_recursion
-from tests.samples import DEVICES, generator, picture, refused
+from tests.samples import DEVICES, annotations_off, generator, picture, refused
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "gradient descent": GradientDescent(),
@@ -140,6 +142,73 @@ def test_adam_moves_each_weight_by_its_step_at_first():
     moves = torch.cat([(w.detach() - b).flatten() for w, b in zip(network.parameters(), before, strict=True)])
     assert float((moves.abs() - 1e-3).abs().median()) < 1e-8
     assert float(moves.abs().max()) < 1e-3 * (1 + 1e-6)
+
+
+# ------------------------------------------------------------------------------- Adam and its parts
+
+
+def written_out(network, optimizer, steps=6) -> list[np.ndarray]:
+    """The weights after so many updates in plain numpy, from gradients that torch takes of the loss."""
+    image, target = picture(1, 6, 7), picture(1, 6, 7, seed=3)
+    start = network(image[None])[0].detach()
+    weights = list(network.parameters())
+    means = [np.zeros(weight.shape) for weight in weights]
+    squares = [np.zeros(weight.shape) for weight in weights]
+    for k in range(1, steps + 1):
+        loss = 0.5 * (network(image[None])[0] - start - target).square().sum()
+        for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
+            g = gradient.numpy()
+            if isinstance(optimizer, GradientDescent):
+                means[i] = optimizer.momentum * means[i] + g
+                move = means[i]
+            else:
+                first, second = optimizer.first_moment, optimizer.second_moment
+                means[i] = first * means[i] + (1 - first) * g
+                squares[i] = second * squares[i] + (1 - second) * g**2
+                spread = np.sqrt(squares[i] / (1 - second**k))
+                move = means[i] / (1 - first**k) / (spread + 1e-8)
+            with torch.no_grad():
+                weights[i] -= optimizer.step * torch.from_numpy(move)
+    return [weight.detach().numpy() for weight in weights]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Adam(1e-2),
+        Adam(1e-2, first_moment=0.0),
+        Adam(1e-2, first_moment=0.0, second_moment=0.0),
+        Adam(1e-2, first_moment=0.5, second_moment=0.9),
+        GradientDescent(1e-3, momentum=0.9),
+    ],
+    ids=["whole", "second moment only", "sign", "other moments", "momentum only"],
+)
+def test_adam_and_its_parts_are_the_written_out_update(optimizer):
+    """The same sums in another order, in float64: 1e-16 a step, grown less than a thousandfold in six."""
+    network = small()
+    expected = written_out(small(), optimizer)
+    run(network, optimizer=optimizer, steps=6)
+    for weight, other in zip(network.parameters(), expected, strict=True):
+        assert np.allclose(weight.detach().numpy(), other, rtol=0, atol=1e-12)
+
+
+def test_adam_without_moments_is_sign_descent():
+    """Every weight with a gradient moves by the step, at every step; ±1 of PyTorch's 1e-8/|g| remains."""
+    network, places = small(), []
+    optimizer = Adam(1e-3, first_moment=0.0, second_moment=0.0)
+    for _ in train(network, picture(1, 6, 7), picture(1, 6, 7, seed=3), optimizer=optimizer, steps=3):
+        places.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
+    for before, after in pairwise(places):
+        moves = (after - before).abs() / 1e-3
+        assert float((moves - 1.0).abs().median()) < 1e-6
+        assert float(moves.max()) <= 1.0 + 1e-9
+
+
+def test_whole_numbers_switch_off_too():
+    """PyTorch itself refuses a moment of 0 beside one of 0.999."""
+    with annotations_off():
+        for whole, real in ((Adam(1e-2, 0), Adam(1e-2, 0.0)), (Adam(1e-2, 0, 0), Adam(1e-2, 0.0, 0.0))):
+            assert run(small(), optimizer=whole)[-1].loss == run(small(), optimizer=real)[-1].loss
 
 
 # ----------------------------------------------------------------------------------------- the run
@@ -279,6 +348,14 @@ def test_wider_networks_move_less(layer):
         (lambda: GradientDescent(0.0), "step must be positive and finite, got 0.0"),
         (lambda: GradientDescent(math.inf), "step must be positive and finite, got inf"),
         (lambda: Adam(-1.0), "step must be positive and finite, got -1.0"),
+        (lambda: Adam(1.0, 1.0), "first_moment must be at least 0 and below 1, got 1.0"),
+        (lambda: Adam(1.0, 0.9, -0.1), "second_moment must be at least 0 and below 1, got -0.1"),
+        (lambda: Adam(1.0, 0.9, math.nan), "second_moment must be at least 0 and below 1, got nan"),
+        (
+            lambda: Adam(1.0, 0.9, 0.0),
+            r"second_moment must not be 0 beside first_moment=0.9.*use GradientDescent\(momentum=0.9\)",
+        ),
+        (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
         (lambda: StochasticGradientDescent(0), "batch must be at least 1 pixel, got 0"),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
     ],

@@ -23,8 +23,11 @@ The helper package of the book, small enough to read in an evening, from top to 
 * the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
   :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
 * :func:`train` trains a network step by step, by :class:`GradientDescent`,
-  :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says how far the
-  :func:`effective_weights` moved;
+  :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`View` of it that changes
+  with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
+  :func:`weight_change` says how far the :func:`effective_weights` moved;
+* :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
+* :func:`load_or_run` stores what a long computation gave as a :class:`Record`, and loads it where it fits;
 * :mod:`dipfilters.plots`, imported by itself, draws.
 
 Each module imports only from those above it in this list.
@@ -67,7 +70,9 @@ from dipfilters.networks import (
 )
 from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
 from dipfilters.patches import extract_patches
+from dipfilters.records import Finished, Record, RecordError, load_or_run
 from dipfilters.settings import choose_device, choose_profile
+from dipfilters.stopping import ExponentialAverage, WindowedVariance
 from dipfilters.training import (
     Adam,
     Change,
@@ -88,6 +93,7 @@ from dipfilters.twicing import (
     sure,
     twicing,
 )
+from dipfilters.views import View, grid_masks, jittered, masked, masked_estimate
 
 __all__ = [
     "PICTURES",
@@ -97,6 +103,8 @@ __all__ = [
     "Change",
     "Denoised",
     "DivergenceError",
+    "ExponentialAverage",
+    "Finished",
     "GradientDescent",
     "Kernel",
     "KernelFilter",
@@ -106,10 +114,14 @@ __all__ = [
     "MemoryBudgetError",
     "Picture",
     "PictureError",
+    "Record",
+    "RecordError",
     "SpectralTwicing",
     "Step",
     "StochasticGradientDescent",
     "TangentFilter",
+    "View",
+    "WindowedVariance",
     "add_noise",
     "arc_cosine_kernel",
     "autoencoder",
@@ -123,10 +135,15 @@ __all__ = [
     "estimated_degrees_of_freedom",
     "extract_patches",
     "gaussian_kernel",
+    "grid_masks",
+    "jittered",
     "kappa0",
     "kappa1",
     "largest_eigenvalue",
     "load_image",
+    "load_or_run",
+    "masked",
+    "masked_estimate",
     "measured_bias_variance",
     "monte_carlo_divergence",
     "one_layer_tangent_kernel",

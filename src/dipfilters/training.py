@@ -18,16 +18,27 @@ from dipfilters.empirical import largest_eigenvalue
 from dipfilters.images import PictureError, check_picture
 from dipfilters.networks import ScaledConvolution
 from dipfilters.twicing import DivergenceError
+from dipfilters.views import View, Views
 
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """w ← w − η ∂loss/∂w, with the step η, or 1/λ_max of the tangent kernel at the start if it is None."""
+    """Gradient descent, with a momentum μ if that is not 0.
+
+    ::
+
+        v ← μ v + ∂loss/∂w,   w ← w − η v
+
+    The step η is 1/λ_max of the tangent kernel at the start if it is None. A gradient that stays moves the
+    weights by η/(1 − μ) a step in the end.
+    """
 
     step: float | None = None
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         _check_step(self.step)
+        _check_share("momentum", self.momentum)
 
 
 @dataclass(frozen=True)
@@ -49,15 +60,37 @@ class StochasticGradientDescent:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with a fixed step, and otherwise as PyTorch has it: moments of 0.9 and 0.999.
+    """Adam with a fixed step η, as PyTorch has it, and what is left of it with parts switched off.
+
+    ::
+
+        g = ∂loss/∂w,   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
+        w ← w − η m̂ / (√v̂ + 1e-8),   m̂ = m/(1 − β₁ᵏ),   v̂ = v/(1 − β₂ᵏ)
+
+    β₁ = 0 leaves the second moment only, β₁ = β₂ = 0 the sign of the gradient: w ← w − η sign(g). Momentum
+    only, without the division, is :class:`GradientDescent` with a momentum.
+
+    Attributes:
+        step: η.
+        first_moment: β₁.
+        second_moment: β₂, which cannot be 0 alone: m/|g| has no bound.
 
     Source: Kingma and Ba (2015) [kingma2015].
     """
 
     step: float = 1e-3
+    first_moment: float = 0.9
+    second_moment: float = 0.999
 
     def __post_init__(self) -> None:
         _check_step(self.step)
+        _check_share("first_moment", self.first_moment)
+        _check_share("second_moment", self.second_moment)
+        if self.second_moment == 0 < self.first_moment:
+            raise ValueError(
+                f"second_moment must not be 0 beside first_moment={self.first_moment:g}, which leaves steps "
+                f"without bound; use GradientDescent(momentum={self.first_moment:g}), or first_moment=0"
+            )
 
 
 Optimizer = GradientDescent | StochasticGradientDescent | Adam
@@ -68,14 +101,19 @@ def _check_step(step: float | None) -> None:
         raise ValueError(f"step must be positive and finite, got {step}")
 
 
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+
+
 @dataclass(frozen=True)
 class Step:
     """Where a training run stands.
 
     Attributes:
         number: k, how many times the weights have been changed.
-        loss: ½ ‖z − y‖² over all pixels, for the weights of now.
-        estimate: z = f − f₀, the picture that the network makes now: (O, H, W).
+        loss: ½ ‖z − y‖² over all pixels, or those of the step's view, for the weights of now.
+        estimate: z = f − f₀, the picture that the network makes now of what it is given now: (O, H, W).
     """
 
     number: int
@@ -92,6 +130,7 @@ def train(
     steps: int,
     subtract_start: bool = True,
     generator: torch.Generator | None = None,
+    views: Views | None = None,
 ) -> Iterator[Step]:
     """Train a network on one picture, and stop at every step to let the caller look.
 
@@ -107,13 +146,17 @@ def train(
         steps: How many changes of the weights.
         subtract_start: Take the output f₀ at the start off, as the closed form does; else f₀ = 0 above.
         generator: The source of the minibatches, on any device.
+        views: Gives for step k the input of that step, and the pixels where its loss counts, such as
+            :func:`dipfilters.jittered` and :func:`dipfilters.masked`; asked once a step. ``input`` then
+            serves for the default step only. No start can be subtracted, since f₀ belongs to one input.
 
     Yields:
         Step 0, 1, … ``steps``. While the caller holds step k, the weights are those after k changes.
 
     Raises:
         PictureError: An input or a target that is no picture, or a target unlike the output.
-        ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator.
+        ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator;
+            views of which the start is subtracted.
         DivergenceError: The loss is infinite or NaN.
 
     Cost: a forward and a backward pass a step, for minibatches too; the default step costs about ten
@@ -125,7 +168,9 @@ def train(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
-    return _train(network, input, target, optimizer, steps, subtract_start, generator)
+    if views is not None and subtract_start:
+        raise ValueError("views change the input, and f₀ belongs to one input: give subtract_start=False")
+    return _train(network, input, target, optimizer, steps, subtract_start, generator, views)
 
 
 def _train(
@@ -136,6 +181,7 @@ def _train(
     steps: int,
     subtract_start: bool,
     generator: torch.Generator | None,
+    views: Views | None,
 ) -> Iterator[Step]:
     with torch.no_grad():
         start = network(input[None])[0]
@@ -146,8 +192,9 @@ def _train(
     target = target.to(start) + (start if subtract_start else 0.0)
     updates = _updates(network, input, optimizer)
     for number in range(steps + 1):
-        output = network(input[None])[0]
-        residual = output - target
+        view = View(input) if views is None else views(number)
+        output = network(view.input[None])[0]
+        residual = output - target if view.pixels is None else (output - target) * view.pixels
         loss = 0.5 * float(residual.detach().double().square().sum())
         if not math.isfinite(loss):
             raise DivergenceError(
@@ -165,9 +212,11 @@ def _train(
 def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if isinstance(optimizer, Adam):
-        return torch.optim.Adam(weights, lr=optimizer.step)
-    step = optimizer.step
-    return torch.optim.SGD(weights, lr=1.0 / largest_eigenvalue(network, input) if step is None else step)
+        moments = float(optimizer.first_moment), float(optimizer.second_moment)  # torch refuses a 0 for 0.0
+        return torch.optim.Adam(weights, lr=optimizer.step, betas=moments)
+    step = 1.0 / largest_eigenvalue(network, input) if optimizer.step is None else optimizer.step
+    momentum = optimizer.momentum if isinstance(optimizer, GradientDescent) else 0.0
+    return torch.optim.SGD(weights, lr=step, momentum=momentum)
 
 
 def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generator | None) -> Tensor:

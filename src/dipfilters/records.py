@@ -1,0 +1,304 @@
+"""Stored runs: what a long computation gave, beside all that is needed to judge it.
+
+A run consists of settings, each stored as soon as it is finished in NAME-PARAMETERS.npz: the numbers, and as
+text what was computed, where, when and by which code. NAME-PARAMETERS.json is that text, for those who read.
+No file holds code or a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Arrays = dict[str, np.ndarray]
+Values = dict[str, Any]
+
+PACKAGE = __name__.partition(".")[0]
+
+
+class RecordError(RuntimeError):
+    """A run that cannot be stored, or a stored one that cannot be read; the message names the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """One setting of a run, and what it gave.
+
+    Attributes:
+        setting: The values in which it differs from the run's other settings.
+        arrays: What was computed.
+        seconds: How long that took.
+        stamp: By which code (a digest of each piece), commit, hardware and versions, and when (UTC).
+        loaded: Whether it was stored already, and not computed now.
+    """
+
+    setting: Values
+    arrays: Arrays = field(repr=False)
+    seconds: float
+    stamp: Values = field(repr=False)
+    loaded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A run as :func:`load_or_run` gives it.
+
+    Attributes:
+        name: Its name.
+        parameters: What all its settings share.
+        finished: Its settings, in the order asked for.
+        code: The digests of the code as it is now.
+    """
+
+    name: str
+    parameters: Values
+    finished: tuple[Finished, ...]
+    code: dict[str, str] = field(repr=False)
+
+    def arrays(self, **setting: Any) -> Arrays:
+        """What the one setting with these values gave.
+
+        Raises:
+            RecordError: No setting has them, or several.
+        """
+        wanted = _plain("setting", setting)
+        found = [done for done in self.finished if {**done.setting, **wanted} == done.setting]
+        if len(found) != 1:
+            known = ", ".join(str(done.setting) for done in self.finished)
+            raise RecordError(f"{len(found)} settings of {self.name} have {wanted}; name one of {known}")
+        return found[0].arrays
+
+    @property
+    def changed(self) -> list[str]:
+        """The pieces of code that are not what they were when a setting was computed; empty if all are."""
+        pieces = {piece for done in self.finished for piece in done.stamp["code"].items() ^ self.code.items()}
+        return sorted({name for name, _ in pieces})
+
+    def describe(self) -> str:
+        """In one line: what was loaded and what computed, where, with what, when, and if the code changed."""
+        line = f"{self.name} ({', '.join(f'{name}={value}' for name, value in self.parameters.items())})"
+        for loaded, verb in ((True, "loaded"), (False, "computed")):
+            group = [done for done in self.finished if done.loaded == loaded]
+            if group:
+                seconds, places = sum(done.seconds for done in group), [_place(done.stamp) for done in group]
+                line += f"; {len(group)} of {len(self.finished)} settings {verb}, made in {seconds:.3g} s on "
+                line += " and on ".join(dict.fromkeys(places))
+        if self.changed:
+            line += f"; THE CODE CHANGED SINCE: {', '.join(self.changed)}; recompute=True runs it anew"
+        return line
+
+
+def load_or_run(
+    name: str,
+    parameters: Mapping[str, Any],
+    compute: Callable[..., Mapping[str, Any]],
+    *,
+    folder: str | os.PathLike[str],
+    settings: Iterable[Mapping[str, Any]] = ({},),
+    recompute: bool = False,
+    device: str | torch.device = "cpu",
+) -> Record:
+    """Load the stored run of this name that has these parameters; compute and store what it lacks.
+
+    ::
+
+        compute(**parameters, **setting)   for each setting that is not stored
+
+    An interrupted run goes on behind its last finished setting. What is not handed to ``compute`` but taken
+    by it from around it, such as a device, does not tell one run from another.
+
+    Args:
+        name: The run's name: letters, digits, - and _.
+        parameters: Plain values (numbers, text, lists of them) that all settings share. Another value is
+            another run, stored beside this one.
+        compute: A function that gives arrays, tensors or numbers by their names. They are stored in their
+            dtype: a picture as ``z.half()`` or in bytes keeps the files small. As its code count itself, the
+            functions beside it that it names, and the modules of this package that any of these reach.
+        folder: Where runs are stored; it is made if it is not there.
+        settings: The plain values in which the settings differ; may be wrapped in a progress bar.
+        recompute: Compute all settings, stored or not; each replaces its old one as it is finished.
+        device: Where ``compute`` computes, for the stamp; the name of a graphics card is noted.
+
+    Raises:
+        RecordError: A name, values, results or a function that cannot be stored; a stored run that cannot be
+            read.
+
+    Cost: the whole run is written again after each setting, which suits runs of a few megabytes.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise RecordError(f"name must consist of letters, digits, - and _, got {name!r}")
+    shared, code = _plain("parameters", parameters), _code(compute)
+    path = Path(folder) / f"{name}-{_digest(json.dumps(shared, sort_keys=True))[:8]}.npz"
+    stored = _read(path) if path.exists() else []
+    stamp = _stamp(code, torch.device(device))
+    finished = []
+    for setting in settings:
+        values = _plain("setting", setting)
+        place = next((i for i, done in enumerate(stored) if done.setting == values), len(stored))
+        if recompute or place == len(stored):
+            now, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+            arrays = _arrays(compute(**parameters, **setting))
+            seconds = round(time.monotonic() - begun, 3)
+            new = Finished(values, arrays, seconds, {**stamp, "date": now}, loaded=False)
+            stored[place : place + 1] = [new]
+            _write(path, {"name": name, "parameters": shared}, stored)
+        finished.append(stored[place])
+    return Record(name, shared, tuple(finished), code)
+
+
+def _plain(name: str, values: Mapping[str, Any]) -> Values:
+    """The values as a JSON file gives them back."""
+    try:
+        plain: Values = json.loads(json.dumps(dict(values), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{name} must be numbers, text or lists of them, got {values} ({error})") from error
+    return plain
+
+
+def _arrays(result: Mapping[str, Any]) -> Arrays:
+    arrays = {k: np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for k, v in result.items()}
+    for name, array in arrays.items():
+        if array.dtype == object:
+            raise RecordError(f"compute must give arrays of numbers, got {result[name]!r} for {name!r}")
+    return arrays
+
+
+def _digest(text: str) -> str:
+    """Sixteen hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(path: Path, head: Values, finished: list[Finished]) -> None:
+    """Beside the old file, which is then replaced: an interruption leaves one or the other, never a half."""
+    settings = [{name: getattr(d, name) for name in ("setting", "seconds", "stamp")} for d in finished]
+    text = json.dumps({**head, "settings": settings}, indent=1) + "\n"
+    named: Any = {f"{i}/{k}": array for i, done in enumerate(finished) for k, array in done.arrays.items()}
+    numbers = io.BytesIO()
+    np.savez_compressed(numbers, text=np.array(text), **named)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target, content in ((path, numbers.getvalue()), (path.with_suffix(".json"), text.encode())):
+        part = target.with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(target)
+
+
+def _read(path: Path) -> list[Finished]:
+    try:
+        numbers = dict(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+        finished = []
+        for i, entry in enumerate(json.loads(str(numbers["text"]))["settings"]):
+            arrays = {key.partition("/")[2]: numbers[key] for key in numbers if key.startswith(f"{i}/")}
+            finished.append(Finished(**entry, arrays=arrays, loaded=True))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(
+            f"{path.name} is broken, or no stored run ({type(error).__name__}: {error}); fetch it again, or "
+            f"delete it to compute the run anew"
+        ) from error
+    return finished
+
+
+def _stamp(code: dict[str, str], device: torch.device) -> Values:
+    return {
+        "code": code,
+        "commit": _commit(),
+        "hardware": _hardware(device),
+        "python": platform.python_version(),
+        "versions": {"numpy": np.__version__, "torch": torch.__version__},
+    }
+
+
+def _place(stamp: Values) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
+    date, commit = stamp["date"][:10], stamp["commit"]
+    return f"{stamp['hardware']}, Python {stamp['python']}, {versions}, {date}, commit {commit}"
+
+
+def _commit() -> str:
+    """The last commit of this package, and whether its files differ from it; "unknown" outside a checkout."""
+
+    def git(*words: str) -> str:
+        command, here = ["git", *words, "--", "."], Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    try:
+        head = git("log", "-1", "--format=%h", "--abbrev=7")
+        return f"{head} with changes" if head and git("status", "--porcelain") else head or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _hardware(device: torch.device) -> str:
+    """The processor's name and cores, and the graphics card's name if the run uses one."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", info.read_text("utf-8") if info.exists() else "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    text = f"{(names or [platform.processor() or platform.machine()])[0]}, {cores} cores"
+    return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text
+
+
+def _code(compute: Callable[..., Any]) -> dict[str, str]:
+    """A digest of each piece of code that ``compute`` reaches."""
+    beside = str(getattr(compute, "__module__", ""))
+    found = {}
+    waiting: list[Any] = [_piece(compute, beside) or compute]
+    seen: list[Any] = [None]
+    while waiting:
+        piece = waiting.pop()
+        if piece in seen:
+            continue
+        seen.append(piece)
+        try:
+            meaning, names = _meaning(inspect.getsource(piece))
+        except (OSError, TypeError, SyntaxError, tokenize.TokenError) as error:
+            raise RecordError(f"{piece!r} has no source to tell changes by; write it with def") from error
+        scope = vars(piece) if isinstance(piece, ModuleType) else piece.__globals__
+        waiting += [_piece(scope[name], beside) for name in names if name in scope]
+        found[piece.__name__] = _digest(meaning)
+    return {name: found[name] for name in sorted(found) if name != PACKAGE}  # which only lists names
+
+
+def _piece(value: Any, beside: str) -> Any:
+    """The code behind a value: its module if that is of this package, itself if it is a function beside."""
+    module = str(value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", ""))
+    if module.partition(".")[0] == PACKAGE:
+        return sys.modules.get(module)
+    return inspect.unwrap(value) if isinstance(value, FunctionType) and module == beside else None
+
+
+def _meaning(source: str) -> tuple[str, set[str]]:
+    """The code without comments, docstrings and spaces, and the names in it.
+
+    Spaces and doubled braces go because Python 3.12 cuts f-strings into pieces, which 3.11 takes for one.
+    """
+    kept, names, begins = [], set(), True
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL):
+            continue
+        turn = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+        if not (begins and token.type == tokenize.STRING):
+            kept.append(tokenize.tok_name[token.type] if turn else "".join(token.string.split()))
+        if token.type == tokenize.NAME:
+            names.add(token.string)
+        begins = turn
+    return re.sub(r"([{}])\1+", r"\1", "".join(kept)), names

@@ -1,0 +1,232 @@
+"""Inputs that change with the step, and masks: against loops, and against a training written out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dipfilters import (
+    Adam,
+    GradientDescent,
+    PictureError,
+    StochasticGradientDescent,
+    View,
+    build,
+    grid_masks,
+    jittered,
+    masked,
+    masked_estimate,
+    train,
+    vanilla,
+)
+from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_loops
+from tests.samples import DEVICES, generator, picture, refused, within
+
+
+def small(channels=1):
+    return build(vanilla(2, 3), channels=channels, width=6, generator=generator(1)).double()
+
+
+def run(network, input, target, *, optimizer, steps, **options):
+    return list(
+        train(network, input, target, optimizer=optimizer, steps=steps, subtract_start=False, **options)
+    )
+
+
+# ------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5])
+def test_grids_share_the_pixels_out(width):
+    masks = grid_masks((5, 7), width)
+    assert masks.dtype == torch.bool
+    assert torch.equal(masks.sum(0), torch.ones(5, 7, dtype=torch.long))
+    for number, mask in enumerate(masks):
+        for r, s in torch.nonzero(mask).tolist():
+            assert (r % width, s % width) == divmod(number, width)
+
+
+def test_no_mask_is_empty_and_no_hidden_pixel_touches_another():
+    masks = grid_masks((5, 7), 2)
+    assert bool(masks.any(dim=(1, 2)).all())
+    near = torch.nn.functional.max_pool2d(masks.double(), 3, 1, 1) - masks.double()
+    assert not bool((near.bool() & masks).any())
+
+
+@pytest.mark.parametrize("width", [-1, 0, 1, 6])
+def test_a_width_without_neighbours_or_pixels_is_refused(width):
+    with refused(ValueError, rf"width must be from 2 to the shorter side of \(5, 7\) pixels, got {width}"):
+        grid_masks((5, 7), width)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_hidden_pixels_are_the_mean_of_their_neighbours(channels):
+    """Nine products and a division in float64: 1e-15 of values below 1."""
+    noisy = picture(channels, 5, 7)
+    guess = torch.from_numpy(mean_of_neighbours_by_loops(noisy.numpy()))
+    views, masks = masked(noisy, 3), grid_masks((5, 7), 3)
+    for step in range(20):
+        view = views(step)
+        assert view.pixels is not None
+        assert torch.equal(view.pixels, masks[step % 9])
+        assert torch.equal(view.input[:, ~view.pixels], noisy[:, ~view.pixels])
+        assert torch.allclose(view.input[:, view.pixels], guess[:, view.pixels], rtol=0, atol=1e-14)
+
+
+def test_no_pixel_of_the_estimate_has_seen_itself():
+    """The diagonal of the Jacobian, by differences, is 0 to the last bit; the whole is not."""
+    network, noisy = small(), picture(1, 5, 6)
+
+    def denoise(y):
+        return masked_estimate(network, torch.from_numpy(y), 3).numpy()
+
+    jacobian = jacobian_by_differences(denoise, noisy.numpy(), 1e-3)
+    assert float(np.abs(np.diag(jacobian)).max()) == 0.0
+    assert float(np.abs(jacobian).max()) > 1e-3
+
+
+def test_the_estimate_has_each_pixel_from_the_pass_where_it_was_hidden():
+    network, noisy = small(2), picture(2, 6, 7)
+    views, expected = masked(noisy, 2), torch.zeros(2, 6, 7, dtype=torch.float64)
+    for r in range(6):
+        for s in range(7):
+            expected[:, r, s] = network(views(2 * (r % 2) + s % 2).input[None])[0, :, r, s].detach()
+    estimate = masked_estimate(network, noisy, 2)
+    assert torch.allclose(estimate, expected, rtol=0, atol=1e-15)
+    assert not estimate.requires_grad
+
+
+def test_the_error_shows_in_the_noisy_picture():
+    """For weights that do not depend on the noise, ‖y − z‖²/N − σ² − ‖x − z‖²/N has the mean 0: over 200
+    draws of the noise within 3 standard errors. A filter that keeps half of its pixel does not pass.
+    """
+    network, clean, sigma = small(), picture(1, 8, 8), 0.1
+
+    def gap(noisy, z):
+        return float((noisy - z).square().mean() - (clean - z).square().mean()) - sigma**2
+
+    draws = [
+        clean + sigma * torch.randn(1, 8, 8, generator=generator(seed), dtype=torch.float64)
+        for seed in range(200)
+    ]
+    hidden = np.array([gap(noisy, masked_estimate(network, noisy)) for noisy in draws])
+    seen = np.array([gap(noisy, 0.5 * noisy) for noisy in draws])
+    assert within(hidden.mean(), 0.0, hidden.std(ddof=1) / math.sqrt(200))
+    assert not within(seen.mean(), 0.0, seen.std(ddof=1) / math.sqrt(200))
+
+
+# ------------------------------------------------------------------------------------------ jitter
+
+
+def test_jitter_is_fresh_noise_of_its_level_and_repeats_with_its_seed():
+    """The variance of 40 000 draws has a relative error of √(2/40 000) = 0.7 %."""
+    flat = torch.zeros(1, 100, 100, dtype=torch.float64)
+    views, same = (jittered(flat, generator=generator(3)) for _ in range(2))
+    drawn = torch.stack([views(k).input for k in range(4)])
+    assert torch.equal(drawn, torch.stack([same(k).input for k in range(4)]))
+    assert within(float(drawn.square().mean()), 30.0**-2, 30.0**-2 * math.sqrt(2 / 40_000))
+    assert abs(float((drawn[0] * drawn[1]).mean())) < 5 * 30.0**-2 / 100
+    assert views(4).pixels is None
+    assert float(flat.abs().max()) == 0.0
+
+
+# ---------------------------------------------------------------------------------------- training
+
+
+def by_hand(network, views, target, optimizer, steps) -> list[float]:
+    """A loop as a reader would write it: the loss is a sum over the pixels that count, one by one."""
+    losses = []
+    for k in range(steps + 1):
+        output = network(views(k).input[None])[0]
+        loss = torch.zeros((), dtype=torch.float64)
+        for r in range(target.shape[1]):
+            for s in range(target.shape[2]):
+                if views(k).pixels is None or views(k).pixels[r, s]:
+                    loss = loss + 0.5 * (output[:, r, s] - target[:, r, s]).square().sum()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+def test_masked_training_is_that_by_hand():
+    """The same sums in another order: 1e-16 a step, not grown a thousandfold in twenty."""
+    noisy, twin = picture(1, 6, 7), small()
+    states = run(small(), noisy, noisy, optimizer=Adam(1e-2), steps=20, views=masked(noisy))
+    losses = by_hand(twin, masked(noisy), noisy, torch.optim.Adam(twin.parameters(), lr=1e-2), steps=20)
+    assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
+
+
+def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
+    noisy, noise, twin = picture(1, 6, 7), picture(1, 6, 7, seed=2), small()
+    views = jittered(noise, generator=generator(5))
+    states = run(small(), noise, noisy, optimizer=GradientDescent(1e-3), steps=10, views=views)
+    again = jittered(noise, generator=generator(5))
+    drawn = [again(k) for k in range(11)]
+    losses = by_hand(twin, drawn.__getitem__, noisy, torch.optim.SGD(twin.parameters(), lr=1e-3), steps=10)
+    assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
+
+
+def test_a_view_that_stays_is_the_plain_run_bit_by_bit():
+    noisy, noise = picture(1, 6, 7), picture(1, 6, 7, seed=2)
+    plain = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5)
+    viewed = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5, views=lambda k: View(noise))
+    assert [state.loss for state in plain] == [state.loss for state in viewed]
+    assert torch.equal(plain[-1].estimate, viewed[-1].estimate)
+
+
+def test_the_estimate_of_a_step_is_what_the_network_makes_of_its_view():
+    network, noisy = small(), picture(1, 6, 7)
+    options = {"optimizer": Adam(1e-2), "steps": 3, "subtract_start": False, "views": masked(noisy)}
+    for state in train(network, noisy, noisy, **options):  # type: ignore[arg-type]
+        output = network(masked(noisy)(state.number).input[None])[0]
+        assert torch.equal(state.estimate, output.detach())
+
+
+def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
+    """Pure noise of variance 0.04, to be made of itself.
+
+    A network that sees it comes closer and closer to it; where each pixel is hidden, none of it can be told
+    from the others, and the best guess, the mean, has that variance for its error.
+    """
+    noise = 0.5 + 0.2 * torch.randn(1, 16, 16, generator=generator(0), dtype=torch.float64)
+    plain, hidden = small(), small()
+    last = run(plain, noise, noise, optimizer=Adam(1e-2), steps=150)[-1]
+    run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, views=masked(noise))
+    assert float((last.estimate - noise).square().mean()) < 0.02
+    assert float((masked_estimate(hidden, noise) - noise).square().mean()) > 0.03
+
+
+def test_minibatches_draw_from_the_masked_loss():
+    """A batch of all pixels is the whole masked loss."""
+    noisy = picture(1, 6, 7)
+    one, other = (
+        run(small(), noisy, noisy, optimizer=o, steps=4, views=masked(noisy), generator=generator(0))
+        for o in (StochasticGradientDescent(42, 1e-3), GradientDescent(1e-3))
+    )
+    assert one[-1].loss == pytest.approx(other[-1].loss, rel=1e-10)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_on_every_device(device):
+    network, noisy = small().to(device), picture(1, 6, 7).to(device)
+    for views in (masked(noisy), jittered(noisy, generator=generator(0))):
+        *_, last = train(network, noisy, noisy, optimizer=Adam(), steps=2, subtract_start=False, views=views)
+        assert last.estimate.device.type == device
+    assert masked_estimate(network, noisy).device.type == device
+
+
+def test_views_that_cannot_be_are_refused():
+    noisy = picture(1, 6, 7)
+    with refused(ValueError, "views change the input.*give subtract_start=False"):
+        train(small(), noisy, noisy, optimizer=Adam(), steps=1, views=masked(noisy))
+    with refused(PictureError, r"noisy must have shape \(C, H, W\)"):
+        masked(noisy[0])
+    with refused(PictureError, r"input must have shape \(C, H, W\)"):
+        jittered(noisy[0], generator=generator(0))
+    with refused(ValueError, r"sigma must lie in \[0, 1\]"):
+        jittered(noisy, 30.0, generator=generator(0))
