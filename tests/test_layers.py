@@ -83,8 +83,8 @@ def code_lines(source: str) -> int:
 
 
 def test_the_package_stays_small_enough_to_read() -> None:
-    """What computes. The engines say again, for speed, what other modules say plainly; lists of names, drawing
-    and the keeping of stored runs are apart as well.
+    """What computes. The engines say again, for speed, what other modules say plainly; lists of names,
+    drawing and the keeping of stored runs are apart as well.
     """
     apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "records")}
     paths = [p for p in SOURCE.rglob("*.py") if p.parent.name != "engines" and p not in apart]

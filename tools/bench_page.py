@@ -49,8 +49,8 @@ QUALITY = """
 ## Other denoisers
 
 What the closed form is *not* is the best denoiser. PSNR in dB and seconds on pictures of 128×128 pixels,
-grey, σ = 25/255, one draw of the noise; the closed form is stopped where an oracle would. (BM3D by the PyPI package
-`bm3d`, whose licence allows non-commercial use only; it is in the benchmarks' environment and not in the
+grey, σ = 25/255, one draw of the noise; the closed form is stopped where an oracle would. (BM3D by
+the PyPI package `bm3d`, whose licence allows non-commercial use only; it is in the benchmarks' environment and not in the
 book's.)
 
 """
@@ -99,8 +99,8 @@ def _facts(result: dict[str, Any]) -> str:
         f"\nA full denoising takes a time that grows like the number of pixels to the power "
         f"{curves['slope_exact']:.2f} (exact) and {curves['slope_low_rank']:.2f} (Nyström with one column "
         f"for a hundred pixels). This machine multiplies matrices at {limits['gflops']:.0f} GFLOP/s and "
-        f"copies at {limits['copy_gb_per_s']:.0f} GB/s in float32. At {one_layer:.2f} ns a pair (11×11 patches) and "
-        f"about 50 operations for each computed pair, half of all, the walk does "
+        f"copies at {limits['copy_gb_per_s']:.0f} GB/s in float32. At {one_layer:.2f} ns a pair (11×11 "
+        f"patches) and about 50 operations for each computed pair, half of all, the walk does "
         f"{25 / one_layer:.0f} GFLOP/s, {25 / one_layer / limits['gflops']:.0%} of the former; its planes "
         f"stay in the cache, so that memory is no limit.\n\n"
         f"Measured on {facts['date'][:10]} with {facts['hardware']}, {facts['threads']} threads; "
