@@ -50,8 +50,8 @@ QUALITY = """
 
 What the closed form is *not* is the best denoiser. PSNR in dB and seconds on pictures of 128×128 pixels,
 grey, σ = 25/255, one draw of the noise; the closed form is stopped where an oracle would. (BM3D by
-the PyPI package `bm3d`, whose licence allows non-commercial use only; it is in the benchmarks' environment and not in the
-book's.)
+the PyPI package `bm3d`, whose licence allows non-commercial use only; it is in the environment of the
+benchmarks and not in the book's.)
 
 """
 
@@ -133,7 +133,7 @@ def _draw(result: dict[str, Any], folder: Path) -> None:
     with plt.rc_context():
         use_style()
         rows = [row for row in result["rows"] if row["unit"] == "s" and not row["at_most"]]
-        figure, (axes,) = panels(1, height=0.55 * len(rows) + 0.8, width=8)
+        figure, (axes,) = panels(1, height=0.55 * len(rows) + 0.8, width=8.0)
         axes.barh(range(len(rows)), [row["ratio"] for row in rows], color=BLUE, height=0.55)
         for place, row in enumerate(rows):
             if row["bar"] is not None:
@@ -148,7 +148,7 @@ def _draw(result: dict[str, Any], folder: Path) -> None:
         figure.savefig(folder / FIGURES[0])
 
         curves = result["curves"]
-        figure, axes3 = panels(3, height=2.8, width=8)
+        figure, axes3 = panels(3, height=2.8, width=8.0)
         axes3[0].plot(curves["patch_sizes"], curves["by_patch_size"], marker="o")
         axes3[0].set(xlabel="side of a patch in pixels", ylabel="ns for a pair of pixels", ylim=(0, None))
         axes3[1].plot(curves["depths"], curves["by_depth"], marker="o")

@@ -1,0 +1,87 @@
+"""The page of benchmarks, made from stored results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import bench_page
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    """One met bar, one missed, one without."""
+    row = {
+        "name": "a",
+        "work": "work",
+        "peer": "peer",
+        "unit": "s",
+        "ours": 0.1,
+        "theirs": 0.7,
+        "ratio": 7.0,
+        "smallest": 6.5,
+        "largest": 7.5,
+        "bar": 5.0,
+        "at_most": False,
+        "error": 1e-6,
+        "note": "",
+        "met": True,
+    }
+    missed = row | {"name": "b", "work": "slow work", "ratio": 2.0, "bar": 5.0, "met": False}
+    share = row | {"name": "c", "unit": "bytes", "ours": 4e8, "theirs": 1.7e10, "at_most": True, "met": True}
+    return {
+        "provenance": {
+            "commit": "abc1234",
+            "date": "2026-11-24T07:00:00+00:00",
+            "hardware": "A processor, 2 cores",
+            "threads": 2,
+            "python": "3.11.7",
+            "versions": {"torch": "2.13.0"},
+        },
+        "rows": [row, missed, share],
+        "curves": {
+            "patch_sizes": [3, 11],
+            "by_patch_size": [0.3, 0.4],
+            "depths": [1, 2],
+            "by_depth": [0.3, 0.5],
+            "sides": [64, 128],
+            "exact": [0.1, 1.6],
+            "low_rank": [0.1, 0.8],
+            "slope_exact": 2.0,
+            "slope_low_rank": 1.5,
+        },
+        "limits": {"gflops": 300.0, "copy_gb_per_s": 20.0},
+        "quality": [
+            {"picture": p, "method": m, "psnr": 25.0, "seconds": 1.0} for p in ("x", "y") for m in ("A", "B")
+        ],
+    } | changes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "book").mkdir()
+    return tmp_path
+
+
+def test_the_newest_results_are_shown_with_their_bars(root: Path) -> None:
+    folder = root / "benchmarks" / "results"
+    old = results(provenance=results()["provenance"] | {"commit": "0000000"})
+    (folder / "2026-11-23T070000.json").write_text(json.dumps(old), "utf-8")
+    (folder / "2026-11-24T070000.json").write_text(json.dumps(results()), "utf-8")
+    bench_page.write(root, root / "book")
+    page = (root / "book" / "benchmarks.md").read_text("utf-8")
+    assert "abc1234" in page
+    assert "0000000" not in page
+    assert "| work | peer | 0.1 s | 0.7 s | 7 [6.5, 7.5] | ≥ 5 | met |" in page
+    assert "| slow work | peer | 0.1 s | 0.7 s | 2 [6.5, 7.5] | ≥ 5 | **missed** |" in page
+    assert "400 MB | 17,000 MB" in page
+    assert page.count(":alt:") == len(bench_page.FIGURES)
+    for name in bench_page.FIGURES:
+        assert (root / "book" / name).stat().st_size > 1000
+        assert f"```{{figure}} {name}" in page
+
+
+def test_without_results_the_page_says_so(root: Path) -> None:
+    bench_page.write(root, root / "book")
+    assert "Nothing was measured yet" in (root / "book" / "benchmarks.md").read_text("utf-8")
