@@ -484,7 +484,7 @@ def main() -> None:
         lambda: deep_kernel(1 if quick else 3),
         lambda: against_training(1 if quick else 3, 1024 if quick else 8192),
         peak_memory,
-        lambda: whole_denoising(1 if quick else 3, 1 if quick else 20),
+        lambda: whole_denoising(1 if quick else 2, 1 if quick else 3),
     ]
     for stage in stages:
         made = stage()
