@@ -7,7 +7,10 @@ No file holds code or a path.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
+import importlib
 import inspect
 import io
 import json
@@ -16,6 +19,7 @@ import platform
 import re
 import subprocess
 import sys
+import textwrap
 import time
 import tokenize
 import zipfile
@@ -269,11 +273,13 @@ def _code(compute: Callable[..., Any]) -> dict[str, str]:
             continue
         seen.append(piece)
         try:
-            meaning, names = _meaning(inspect.getsource(piece))
+            source = textwrap.dedent(inspect.getsource(piece))
+            meaning, names = _meaning(source)
         except (OSError, TypeError, SyntaxError, tokenize.TokenError) as error:
             raise RecordError(f"{piece!r} has no source to tell changes by; write it with def") from error
         scope = vars(piece) if isinstance(piece, ModuleType) else piece.__globals__
         waiting += [_piece(scope[name], beside) for name in names if name in scope]
+        waiting += _imported(source)
         found[piece.__name__] = _digest(meaning)
     return {name: found[name] for name in sorted(found) if name != PACKAGE}  # which only lists names
 
@@ -284,6 +290,17 @@ def _piece(value: Any, beside: str) -> Any:
     if module.partition(".")[0] == PACKAGE:
         return sys.modules.get(module)
     return inspect.unwrap(value) if isinstance(value, FunctionType) and module == beside else None
+
+
+def _imported(source: str) -> list[ModuleType]:
+    """The modules of this package that imports in the code name, at whatever level."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{PACKAGE}."):
+            for name in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
+                with contextlib.suppress(ModuleNotFoundError):  # a name in a module is no module
+                    found.append(importlib.import_module(name))
+    return found
 
 
 def _meaning(source: str) -> tuple[str, set[str]]:

@@ -20,6 +20,7 @@ def test_a_stale_notebook_stops_the_build(book: Path) -> None:
 def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) -> None:
     pretend_run()
     for name in (
+        "book/benchmarks.md",
         "book/status.md",
         "book/.hidden.md",
         "notebooks/draft.ipynb",
@@ -33,6 +34,7 @@ def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) ->
         "_config.yml",
         "_toc.yml",
         "book/page.md",
+        "book/benchmarks.md",
         "book/status.md",
         "notebooks/01-one.ipynb",
         "notebooks/02-two.ipynb",

@@ -55,7 +55,7 @@ def test_a_run_in_place_and_its_record(book: Path, capsys: pytest.CaptureFixture
     assert list(run["sources"]) == ["dipfilters.shapes"]
     assert run["picture"] is None
     assert run["seconds"] > 0
-    assert run["versions"].keys() == {"torch", "numpy", "scipy", "scikit-image", "matplotlib"}
+    assert run["versions"].keys() == {"torch", "numpy", "numba", "scipy", "scikit-image", "matplotlib"}
     assert run["hardware"].endswith("cores")
     assert fresh.stale(book) == {}
     for path in notebooks.chapters(book):
