@@ -67,9 +67,9 @@ def test_colours_types_and_the_same_numbers_twice():
 
 def test_little_noise_is_given_more_steps():
     """At a tenth of the noise the best step comes later than the first list of steps reaches."""
-    clean = load_image("camera", size=20, gray=True)
+    clean = load_image("camera", size=32, gray=True)
     noisy = add_noise(clean, SIGMA / 10, generator=generator(0))
-    found = denoise(noisy, SIGMA / 10, architecture=vanilla(1, 3), budget_s=1e9, progress=False)
+    found = denoise(noisy, SIGMA / 10, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
     assert found.steps > 3_000
     assert psnr(found.picture, clean) > psnr(noisy, clean)
 
