@@ -53,7 +53,7 @@ class LanczosTwicing:
         z^k ≈ ‖b‖ D^(−1/2) V (I − (I − T)^k) e_1
 
     The error obeys e^{k+1} = (I − A) e^k + β ‖b‖ (e_mᵀ (I − T)^k e_1) v from e⁰ = 0, so that, with
-    eigenvalues of A in [0, 2],
+    eigenvalues of A in [0, 2], ::
 
         ‖e^k‖ ≤ β ‖b‖ Σ_{j<k} |e_mᵀ (I − T)^j e_1|
 
@@ -70,10 +70,6 @@ class LanczosTwicing:
         last: The largest number k of steps.
         tolerance: The largest relative error of an estimate, but for what the filter's products miss.
         max_products: How many products may be made.
-
-    Attributes:
-        products: How many products were made, m.
-        ritz_values: The eigenvalues of T for each channel, which approach the outer ones of W.
 
     Raises:
         PictureError: Not a picture of the filter's size.

@@ -73,7 +73,7 @@ class Adam:
     Attributes:
         step: η.
         first_moment: β₁.
-        second_moment: β₂, which cannot be 0 alone: m/|g| has no bound.
+        second_moment: β₂, which cannot be 0 alone: ``m/|g|`` has no bound.
 
     Source: Kingma and Ba (2015) [kingma2015].
     """

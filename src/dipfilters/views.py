@@ -52,7 +52,7 @@ def jittered(input: Float[Tensor, "C H W"], sigma: float = 1 / 30, *, generator:
 
 
 def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H W"]:
-    """The ``width``² grids that share the pixels out: each has one pixel of every ``width``×``width`` block.
+    """The width² grids that share the pixels out: each has one pixel of every width×width block.
 
     ::
 
@@ -121,7 +121,7 @@ def masked_estimate(
     Raises:
         PictureError, ValueError: As :func:`masked`.
 
-    Cost: ``width``² forward passes.
+    Cost: width² forward passes.
 
     Source: Batson and Royer (2019) [batson2019].
     """
