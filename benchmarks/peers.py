@@ -73,7 +73,7 @@ def neural_tangents(picture: Tensor, depth: int, size: int) -> Callable[[], np.n
 
     @jax.jit
     def theta(x):  # type: ignore[no-untyped-def]
-        kernel = kernel_fn(x, None, ("ntk",))
+        kernel = kernel_fn(x, None)
         return kernel.reverse().ntk if kernel.is_reversed else kernel.ntk
 
     def dense() -> np.ndarray:
