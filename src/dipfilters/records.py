@@ -25,11 +25,11 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def load_or_run(
     *,
     folder: str | os.PathLike[str],
     settings: Iterable[Mapping[str, Any]] = ({},),
-    recompute: bool = False,
+    recompute: bool | Literal["cheapest"] = False,
     device: str | torch.device = "cpu",
 ) -> Record:
     """Load the stored run of this name that has these parameters; compute and store what it lacks.
@@ -141,12 +141,14 @@ def load_or_run(
             functions beside it that it names, and the modules of this package that any of these reach.
         folder: Where runs are stored; it is made if it is not there.
         settings: The plain values in which the settings differ; may be wrapped in a progress bar.
-        recompute: Compute all settings, stored or not; each replaces its old one as it is finished.
+        recompute: True computes all settings, stored or not; each replaces its old one as it is finished.
+            ``"cheapest"`` computes the stored setting that took the least time once more: where it gives what
+            is stored, all settings are stamped as made by the code of now, and nothing else is computed.
         device: Where ``compute`` computes, for the stamp; the name of a graphics card is noted.
 
     Raises:
         RecordError: A name, values, results or a function that cannot be stored; a stored run that cannot be
-            read.
+            read; the cheapest setting gives something else than is stored.
 
     Cost: the whole run is written again after each setting, which suits runs of a few megabytes.
     """
@@ -156,11 +158,16 @@ def load_or_run(
     path = Path(folder) / f"{name}-{_digest(json.dumps(shared, sort_keys=True))[:8]}.npz"
     stored = _read(path) if path.exists() else []
     stamp = _stamp(code, torch.device(device))
+    if recompute == "cheapest" and stored:
+        _recheck(name, min(stored, key=lambda done: done.seconds), compute, parameters)
+        checked = {"code": code, "rechecked": f"{datetime.now(UTC):%Y-%m-%d}, commit {stamp['commit']}"}
+        stored = [replace(done, stamp={**done.stamp, **checked}) for done in stored]
+        _write(path, {"name": name, "parameters": shared}, stored)
     finished = []
     for setting in settings:
         values = _plain("setting", setting)
         place = next((i for i, done in enumerate(stored) if done.setting == values), len(stored))
-        if recompute or place == len(stored):
+        if recompute is True or place == len(stored):
             now, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
             arrays = _arrays(compute(**parameters, **setting))
             seconds = round(time.monotonic() - begun, 3)
@@ -169,6 +176,26 @@ def load_or_run(
             _write(path, {"name": name, "parameters": shared}, stored)
         finished.append(stored[place])
     return Record(name, shared, tuple(finished), code)
+
+
+def _recheck(name: str, done: Finished, compute: Callable[..., Any], parameters: Mapping[str, Any]) -> None:
+    """Compute a finished setting again, and refuse another result."""
+    again = _arrays(compute(**parameters, **done.setting))
+    for key in sorted(again.keys() | done.arrays.keys()):
+        now, then = again.get(key), done.arrays.get(key)
+        if now is None or then is None or now.shape != then.shape:
+            raise RecordError(f"{name}, {done.setting}: {key} is not of one shape then and now; recompute")
+        a, b = now.astype(float), then.astype(float)
+        off = float(np.nanmax(np.abs(a - b), initial=0.0)) / (float(np.nanmax(np.abs(b), initial=0.0)) or 1.0)
+        if off > _AGREES or (np.isnan(a) != np.isnan(b)).any():
+            raise RecordError(
+                f"{name}, {done.setting}: {key} is {off:.1e} of its largest value off what is stored; the "
+                f"code of now gives another result, so that the run must be computed anew (recompute=True)"
+            )
+
+
+# Training is chaotic: what other hardware rounds otherwise grows with each step, as far as a per cent or so.
+_AGREES = 0.02
 
 
 def _plain(name: str, values: Mapping[str, Any]) -> Values:
@@ -235,7 +262,8 @@ def _stamp(code: dict[str, str], device: torch.device) -> Values:
 def _place(stamp: Values) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
     date, commit = stamp["date"][:10], stamp["commit"]
-    return f"{stamp['hardware']}, Python {stamp['python']}, {versions}, {date}, commit {commit}"
+    again = f", rechecked {stamp['rechecked']}" if "rechecked" in stamp else ""
+    return f"{stamp['hardware']}, Python {stamp['python']}, {versions}, {date}, commit {commit}{again}"
 
 
 def _commit() -> str:

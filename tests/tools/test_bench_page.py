@@ -52,7 +52,10 @@ def results(**changes: Any) -> dict[str, Any]:
         },
         "limits": {"gflops": 300.0, "copy_gb_per_s": 20.0},
         "quality": [
-            {"picture": p, "method": m, "psnr": 25.0, "seconds": 1.0} for p in ("x", "y") for m in ("A", "B")
+            {"picture": p, "seed": s, "method": m, "psnr": 24.0 + s, "seconds": 1.0}
+            for p in ("x", "y")
+            for s in (0, 1)
+            for m in ("A", "B")
         ],
     } | changes
 
@@ -67,15 +70,17 @@ def root(tmp_path: Path) -> Path:
 def test_the_newest_results_are_shown_with_their_bars(root: Path) -> None:
     folder = root / "benchmarks" / "results"
     old = results(provenance=results()["provenance"] | {"commit": "0000000"})
+    old["rows"][0]["ratio"] = 6.25
     (folder / "2026-11-23T070000.json").write_text(json.dumps(old), "utf-8")
     (folder / "2026-11-24T070000.json").write_text(json.dumps(results()), "utf-8")
     bench_page.write(root, root / "book")
     page = (root / "book" / "benchmarks.md").read_text("utf-8")
     assert "abc1234" in page
     assert "0000000" not in page
-    assert "| work | peer | 0.1 s | 0.7 s | 7 [6.5, 7.5] | ≥ 5 | met |" in page
-    assert "| slow work | peer | 0.1 s | 0.7 s | 2 [6.5, 7.5] | ≥ 5 | **missed** |" in page
+    assert "| work | peer | 0.1 s | 0.7 s | 7 [6.5, 7.5] | 6.25, 7 | ≥ 5 | met |" in page
+    assert "| slow work | peer | 0.1 s | 0.7 s | 2 [6.5, 7.5] | 2, 2 | ≥ 5 | **missed** |" in page
     assert "400 MB | 17,000 MB" in page
+    assert "| A | 24.50 (1 s) | 24.50 (1 s) |" in page
     assert page.count(":alt:") == len(bench_page.FIGURES)
     for name in bench_page.FIGURES:
         assert (root / "book" / name).stat().st_size > 1000
@@ -85,3 +90,26 @@ def test_the_newest_results_are_shown_with_their_bars(root: Path) -> None:
 def test_without_results_the_page_says_so(root: Path) -> None:
     bench_page.write(root, root / "book")
     assert "Nothing was measured yet" in (root / "book" / "benchmarks.md").read_text("utf-8")
+
+
+def test_the_one_large_picture_has_its_paragraph(root: Path) -> None:
+    folder = root / "benchmarks" / "results"
+    large = {
+        "provenance": results()["provenance"],
+        "work": "the work",
+        "products": 9,
+        "bound": 5e-5,
+        "wall_seconds": 3600.0,
+        "processor_seconds": 6480.0,
+        "threads": 2,
+        "peak_bytes": 1.2e9,
+        "noisy_psnr": 20.0,
+        "best_step": 500,
+        "best_psnr": 28.125,
+    }
+    (folder / "2026-11-24T070000.json").write_text(json.dumps(results()), "utf-8")
+    (folder / "megapixel.json").write_text(json.dumps(large), "utf-8")
+    bench_page.write(root, root / "book")
+    page = (root / "book" / "benchmarks.md").read_text("utf-8")
+    assert "1.8 hours of\nprocessor time (60 minutes" in page
+    assert "to 28.12 dB at step 500" in page
