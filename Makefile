@@ -77,6 +77,10 @@ execute: .venv/.installed ## run notebooks, as published or with parameters
 # The caller's folder, also under `make -C`: make itself is elsewhere by now.
 execute: export CALLER := $(PWD)
 
+.PHONY: recheck-runs
+recheck-runs: .venv/.installed ## compute the cheapest part of each stored run again, and renew its stamp
+	@$(PY) -m tools.recheck
+
 .PHONY: bench
 bench: .venv-bench/.installed ## measure speed against other libraries, 15 minutes
 	@.venv-bench/bin/python -m benchmarks.suite

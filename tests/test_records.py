@@ -185,6 +185,49 @@ def test_recomputing_replaces_settings_as_they_are_finished(tmp_path):
     assert ["interrupted" in done.stamp["code"] for done in record.finished] == [True, False, False, False]
 
 
+def renewed(size, width, seed):
+    """``measure`` in other code, with the rounding of another machine."""
+    return {name: np.asarray(value) * (1 + 1e-6) for name, value in measure(size, width, seed).items()}
+
+
+def wrong(size, width, seed):
+    return {**measure(size, width, seed), "curve": np.zeros(size)}
+
+
+def reshaped(size, width, seed):
+    return {**measure(size, width, seed), "steps": [1, 2]}
+
+
+def test_a_recheck_computes_one_setting_and_renews_the_stamps_of_all(tmp_path):
+    old = load(tmp_path)
+    changed = load(tmp_path, renewed)
+    assert not calls
+    assert "renewed" in changed.changed
+    checked = load(tmp_path, renewed, recompute="cheapest")
+    assert len(calls) == 1
+    assert not checked.changed
+    assert "rechecked 20" in checked.describe()
+    for before, after in zip(old.finished, checked.finished, strict=True):
+        assert after.loaded
+        assert after.stamp["date"] == before.stamp["date"]
+        for name in before.arrays:
+            assert np.array_equal(before.arrays[name], after.arrays[name])
+    assert not load(tmp_path, renewed).changed
+
+
+@pytest.mark.parametrize("other", [wrong, reshaped])
+def test_a_recheck_refuses_another_result_and_renews_nothing(tmp_path, other):
+    load(tmp_path)
+    with refused(RecordError, "curve is|steps is"):
+        load(tmp_path, other, recompute="cheapest")
+    assert other.__name__ in load(tmp_path, other).changed
+
+
+def test_a_recheck_without_a_stored_run_computes_it(tmp_path):
+    assert not load(tmp_path, recompute="cheapest").finished[0].loaded
+    assert len(calls) == len(SETTINGS)
+
+
 @pytest.mark.parametrize("ending", [".npz", ".json"])
 def test_a_write_that_is_cut_off_leaves_the_old_run_or_the_new(tmp_path, monkeypatch, ending):
     """The disc is full after half of one of the two files: the numbers, then the text for readers."""
