@@ -178,9 +178,10 @@ class LanczosTwicing:
             gains = _gains(theta, steps)
             squares[1] += norm**2 * (gains**2 @ q[0] ** 2)
             total, sums, weights = 0.0, np.zeros(len(steps)), q[-1] * q[0]
+            powers = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
             for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
                 stop = min(start + _STEPS_AT_ONCE, int(steps[-1]))
-                sizes = np.abs((1.0 - theta) ** np.arange(start, stop)[:, None] @ weights)
+                sizes = np.abs(powers[: stop - start] @ (weights * (1.0 - theta) ** start))
                 running = total + np.cumsum(sizes)  # up to j = start, start + 1, …, so k = start + 1, …
                 inside = (steps > start) & (steps <= stop)
                 sums[inside] = running[steps[inside] - start - 1]
