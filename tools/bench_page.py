@@ -206,7 +206,12 @@ def write(root: Path, folder: Path) -> None:
         names = {"ratios": FIGURES[0], "curves": FIGURES[1]} | WORDS
         rows = "".join(_row(row, runs) for row in result["rows"])
         text = HEAD.format(**names) + rows + CURVES.format(**names) + _facts(result)
-        text += QUALITY + _quality(result["quality"])
+    others = root / "src" / "dipfilters" / "data" / "denoisers.json"
+    if runs and others.exists():
+        stored_rows = json.loads(others.read_text("utf-8"))
+        facts = stored_rows["provenance"]
+        text += QUALITY + _quality(stored_rows["rows"])
+        text += f"\nMeasured on {facts['date'][:10]} with {facts['hardware']}, commit {facts['commit']}.\n"
     large = root / "benchmarks" / "results" / "megapixel.json"
     if large.exists():
         text += _megapixel(json.loads(large.read_text("utf-8")))

@@ -51,13 +51,18 @@ def results(**changes: Any) -> dict[str, Any]:
             "slope_low_rank": 1.5,
         },
         "limits": {"gflops": 300.0, "copy_gb_per_s": 20.0},
-        "quality": [
-            {"picture": p, "seed": s, "method": m, "psnr": 24.0 + s, "seconds": 1.0}
-            for p in ("x", "y")
-            for s in (0, 1)
-            for m in ("A", "B")
-        ],
     } | changes
+
+
+def denoisers() -> dict[str, Any]:
+    """Two methods on two pictures with two seeds."""
+    rows = [
+        {"picture": p, "seed": s, "method": m, "psnr": 24.0 + s, "seconds": 1.0}
+        for p in ("x", "y")
+        for s in (0, 1)
+        for m in ("A", "B")
+    ]
+    return {"provenance": results()["provenance"] | {"commit": "def5678"}, "rows": rows}
 
 
 @pytest.fixture
@@ -71,6 +76,9 @@ def test_the_newest_results_are_shown_with_their_bars(root: Path) -> None:
     folder = root / "benchmarks" / "results"
     old = results(provenance=results()["provenance"] | {"commit": "0000000"})
     old["rows"][0]["ratio"] = 6.25
+    data = root / "src" / "dipfilters" / "data"
+    data.mkdir(parents=True)
+    (data / "denoisers.json").write_text(json.dumps(denoisers()), "utf-8")
     (folder / "2026-11-23T070000.json").write_text(json.dumps(old), "utf-8")
     (folder / "2026-11-24T070000.json").write_text(json.dumps(results()), "utf-8")
     bench_page.write(root, root / "book")
@@ -81,6 +89,7 @@ def test_the_newest_results_are_shown_with_their_bars(root: Path) -> None:
     assert "| slow work | peer | 0.1 s | 0.7 s | 2 [6.5, 7.5] | 2, 2 | ≥ 5 | **missed** |" in page
     assert "400 MB | 17,000 MB" in page
     assert "| A | 24.50 (1 s) | 24.50 (1 s) |" in page
+    assert "commit def5678" in page
     assert page.count(":alt:") == len(bench_page.FIGURES)
     for name in bench_page.FIGURES:
         assert (root / "book" / name).stat().st_size > 1000
