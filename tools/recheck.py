@@ -1,4 +1,4 @@
-"""`make recheck-runs`: compute the cheapest setting of each stored run anew, and renew its stamp if it agrees."""
+"""`make recheck-runs`: compute the cheapest setting of each stored run anew; renew its stamp if it agrees."""
 
 import argparse
 from collections.abc import Sequence

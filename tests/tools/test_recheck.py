@@ -1,0 +1,70 @@
+"""`make recheck-runs`: stored runs are compared with the code of now, and the notebooks left alone."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import notebooks, recheck
+from tools.errors import CellFailed
+from tools.notebooks import ROOT
+from tools.sources import PACKAGE
+
+CELL = """from dipfilters.records import load_or_run
+
+def compute(a):
+    return {"b": a + 1.0}
+
+run = load_or_run("02-run", {}, compute, folder="runs", settings=[{"a": 1}, {"a": 2}], recompute=recompute)
+print(run.describe())"""
+
+
+@pytest.fixture
+def storing(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book whose second chapter stores a run."""
+    for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    source = ROOT / "src" / PACKAGE / "records.py"
+    shutil.copy(source, book / "src" / PACKAGE / "records.py")
+    path = notebooks.chapters(book)[1]
+    notebook = notebooks.read(path)
+    for cell in notebook.cells:
+        if "parameters" in notebooks.tags(cell):
+            cell.source += "\nrecompute = False"
+    notebook.cells[-1].source = CELL
+    notebooks.write(notebook, path)
+    return path
+
+
+def run_of(path: Path) -> tuple[Path, dict[str, Any]]:
+    (text,) = (path.parent / "runs").glob("*.json")
+    return text, json.loads(text.read_text("utf-8"))
+
+
+def test_runs_that_agree_get_a_new_stamp_and_no_notebook_changes(
+    book: Path, storing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recheck.storing(book) == [storing]
+    recheck.main(["--root", str(book)])  # nothing stored yet: computed
+    before = storing.read_bytes()
+    _, run = run_of(storing)
+    assert all("rechecked" not in done["stamp"] for done in run["settings"])
+    recheck.main(["--root", str(book)])
+    _, run = run_of(storing)
+    assert all(done["stamp"]["rechecked"].startswith("20") for done in run["settings"])
+    assert storing.read_bytes() == before
+    assert "02-two: its stored runs agree" in capsys.readouterr().out
+
+
+def test_a_run_that_differs_is_named_and_keeps_its_stamp(book: Path, storing: Path) -> None:
+    recheck.main(["--root", str(book)])
+    notebook = notebooks.read(storing)
+    notebook.cells[-1].source = CELL.replace("a + 1.0", "a + 2.0")
+    notebooks.write(notebook, storing)
+    with pytest.raises(CellFailed, match=r"02-run.*b is .* off what is stored"):
+        recheck.main(["--root", str(book)])
+    _, run = run_of(storing)
+    assert all("rechecked" not in done["stamp"] for done in run["settings"])
