@@ -78,7 +78,7 @@ execute: .venv/.installed ## run notebooks, as published or with parameters
 execute: export CALLER := $(PWD)
 
 .PHONY: recheck-runs
-recheck-runs: .venv/.installed ## compute the cheapest part of each stored run again, and renew its stamp
+recheck-runs: .venv/.installed ## compare stored runs with the code of now
 	@$(PY) -m tools.recheck
 
 .PHONY: bench

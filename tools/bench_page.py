@@ -190,6 +190,8 @@ def _draw(result: dict[str, Any], folder: Path) -> None:
         axes3[2].loglog(pixels, curves["exact"], marker="o", label="exact")
         axes3[2].loglog(pixels, curves["low_rank"], marker="s", label="Nyström, 1 %")
         axes3[2].set(xlabel="pixels", ylabel="seconds")
+        axes3[2].set_xticks(pixels[::2], [f"{side}²" for side in curves["sides"][::2]])
+        axes3[2].minorticks_off()
         axes3[2].legend(fontsize=8)
         figure.savefig(folder / FIGURES[1])
         plt.close("all")
