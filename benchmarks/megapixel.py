@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from benchmarks.suite import LAST, RESULTS, SIGMA, noisy_picture, provenance, write
+from benchmarks.suite import LAST, MAXRSS_BYTES, RESULTS, SIGMA, noisy_picture, provenance, write
 from dipfilters import LanczosTwicing, TangentFilter, psnr, step_grid, vanilla
 
 SIDE, PATCH = 1024, 7
@@ -34,7 +34,7 @@ def main() -> None:
         "wall_seconds": time.perf_counter() - wall,
         "processor_seconds": time.process_time() - processors,
         "threads": torch.get_num_threads(),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES,
         "noisy_psnr": psnr(noisy, clean),
         "best_step": steps[best],
         "best_psnr": values[best],

@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SIGMA = 25 / 255
 LAST = 1000  # steps; the best stops lie below
+MAXRSS_BYTES = 1 if platform.system() == "Darwin" else 1024  # the unit of a process's peak memory
 VERSIONS = ("torch", "numpy", "numba", "scikit-image", "neural-tangents", "jax", "pykeops", "bm3d")
 
 
@@ -321,7 +322,7 @@ def peak_memory() -> Row:
     done = subprocess.run(
         [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    used = int(done.stdout.split()[-1]) * (1 if platform.system() == "Darwin" else 1024)
+    used = int(done.stdout.split()[-1]) * MAXRSS_BYTES
     whole = 4 * 256**4
     share = used / whole
     return Row(
