@@ -1,4 +1,4 @@
-# The ways in. `make help` prints the targets with the comments behind `##`.
+# The ways in. `make help` prints the targets with the comments behind `##`, `make help-all` also those behind `##+`.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -18,6 +18,10 @@ help: ## this list
 	@echo "  CHAPTER=02               one chapter; it runs even if it is up to date"
 	@echo "  PROFILE=quick IMAGE=my.png SIZE=96 SEED=1 DEVICE=cpu"
 	@echo "                           parameters; such runs go to _build/runs/"
+
+.PHONY: help-all
+help-all: ## every command, those for who works on the book too
+	@awk -F ':.*##\\+? ' '/^[a-z-]+:.*##\+? / { printf "  make %-20s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: book
 book: .venv/.installed ## run what is not up to date, then build the pages
@@ -44,13 +48,13 @@ checks: lint types fresh
 	@$(PY) -m tools.build
 
 .PHONY: lint
-lint: .venv/.installed ## style and format
+lint: .venv/.installed ##+ style and format
 	@$(PY) -m ruff check --quiet --output-format concise $(CHECKED)
 	@$(PY) -m ruff format --check --quiet $(CHECKED)
 	@echo "style and format are right"
 
 .PHONY: types
-types: .venv/.installed ## types, in the notebooks too
+types: .venv/.installed ##+ types, in the notebooks too
 	@$(PY) -m mypy --no-error-summary src tools tests benchmarks
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
@@ -59,11 +63,11 @@ types: .venv/.installed ## types, in the notebooks too
 	@echo "types are right"
 
 .PHONY: fresh
-fresh: .venv/.installed ## name the notebooks that are not up to date, and why
+fresh: .venv/.installed ##+ name the notebooks that are not up to date, and why
 	@$(PY) -m tools.fresh
 
 .PHONY: test-notebooks
-test-notebooks: .venv/.installed ## every notebook at the quick profile, cell by cell
+test-notebooks: .venv/.installed ##+ every notebook at the quick profile, cell by cell
 	@echo "notebooks at the quick profile"
 	@$(PY) -m tools.quick
 	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. \
@@ -78,7 +82,7 @@ execute: .venv/.installed ## run notebooks, as published or with parameters
 execute: export CALLER := $(PWD)
 
 .PHONY: recheck-runs
-recheck-runs: .venv/.installed ## compare stored runs with the code of now
+recheck-runs: .venv/.installed ##+ compare stored runs with the code of now
 	@$(PY) -m tools.recheck
 
 .PHONY: bench
@@ -86,7 +90,7 @@ bench: .venv-bench/.installed ## measure speed against other libraries, 15 minut
 	@.venv-bench/bin/python -m benchmarks.suite
 
 .PHONY: bench-quick
-bench-quick: .venv-bench/.installed ## the same on less work, under 3 minutes; keeps nothing
+bench-quick: .venv-bench/.installed ##+ the same on less work, under 3 minutes; keeps nothing
 	@.venv-bench/bin/python -m benchmarks.suite --quick
 
 # Peers pin old libraries, and stay out of the book's environment.
@@ -105,7 +109,7 @@ address: .venv/.installed ## bring install cells and links into step with _confi
 	@$(PY) -m tools.address --write
 
 .PHONY: browser
-browser: .venv/.installed ## find the browser for the tests
+browser: .venv/.installed ##+ find the browser for the tests
 	@$(PY) -m tools.browser
 
 .PHONY: serve
@@ -119,7 +123,7 @@ lab: .venv/.installed ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=.
 
 .PHONY: lock
-lock: ## resolve requirements.lock; UPGRADE=1 takes the newest
+lock: ##+ resolve requirements.lock; UPGRADE=1 takes the newest
 	@$(PYTHON) -m venv _build/uv && _build/uv/bin/python -m pip --quiet install uv
 	@cp requirements.lock _build/requirements.lock
 	@_build/uv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
