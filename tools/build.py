@@ -8,18 +8,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from tools import bench_page, fresh, notebooks, record, status
+import yaml
+
+from tools import address, bench_page, fresh, notebooks, record, status
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
+CITATION = "CITATION.cff"
 STAMP = ".inputs"  # beside index.html, so that the swap moves pages and digest together
 CLUTTER = shutil.ignore_patterns(".*", "__pycache__", "*~", "status.md", "benchmarks.md")
 
 
 def input_files(root: Path) -> Iterator[Path]:
     """Every file that the built pages depend on."""
-    yield from (root / name for name in (*SETTINGS, record.LOCK))
+    yield from (root / name for name in (*SETTINGS, CITATION, record.LOCK))
     yield from notebooks.chapters(root)
     for folder in ("book", "benchmarks/results", "src", "tools"):
         for path in sorted((root / folder).rglob("*")):
@@ -29,15 +33,16 @@ def input_files(root: Path) -> Iterator[Path]:
 
 
 def inputs_digest(root: Path) -> str:
-    """The digest of names and contents of all inputs."""
-    total = hashlib.sha256(sys.version.encode())
+    """The digest of names and contents of all inputs, the address and what tests found included."""
+    facts = (sys.version, address.published(root), status.tested(root))
+    total = hashlib.sha256(repr(facts).encode())
     for path in input_files(root):
         total.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
 
-def stage(root: Path, target: Path) -> None:
-    """Copy what is a page, or what pages need, to `target`, and write the status page there."""
+def stage(root: Path, target: Path, to: address.Address) -> None:
+    """Copy what is a page, or what pages need, to `target`, with the status page and the address `to`."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=CLUTTER)
     for path in (*(root / name for name in SETTINGS), *notebooks.chapters(root)):
@@ -46,6 +51,29 @@ def stage(root: Path, target: Path) -> None:
         shutil.copy2(path, place)
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
     bench_page.write(root, target / "book")
+    address.write(target, to)
+    config = settings(root, to)
+    (target / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
+
+
+def settings(root: Path, to: address.Address) -> dict[str, Any]:
+    """_config.yml as this build needs it: the address in it, and what pages say when they are cited."""
+    config: dict[str, Any] = notebooks.settings(root, "_config.yml")
+    citation = notebooks.settings(root, CITATION)
+    config["repository"] |= {"url": f"https://github.com/{to.repository}", "branch": to.branch}
+    for_sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
+    for_sphinx["html_baseurl"] = to.site
+    for_sphinx.setdefault("html_context", {})["citation"] = {
+        "authors": [_name(author) for author in citation["authors"]],
+        "released": str(citation["date-released"]),
+        "version": str(citation["version"]),
+    }
+    return config
+
+
+def _name(author: dict[str, str]) -> str:
+    family_first = [author[key] for key in ("family-names", "given-names") if key in author]
+    return author.get("name") or ", ".join(family_first)
 
 
 def build(root: Path) -> Path:
@@ -97,7 +125,7 @@ def main(arguments: Sequence[str]) -> None:
         print("the book is up to date")
     else:
         print("building the book, half a minute", flush=True)
-        stage(root, root / "_build" / "stage")
+        stage(root, root / "_build" / "stage", address.published(root))
         pages = build(root)
         (pages / STAMP).write_text(inputs, "utf-8")
         swap(pages, html)
