@@ -42,6 +42,33 @@ test-nobrowser: .venv/.installed ## the same without the tests that need a brows
 	@$(PY) -m pytest -q -m "not browser and not long"
 	@$(MAKE) test-notebooks
 
+.PHONY: pdf
+pdf: .venv/.installed browser ## print the whole book to _build/book.pdf
+	@$(PY) -m tools.build
+	@$(PY) -m tools.pdf
+
+.PHONY: zip
+zip: .venv/.installed ## pack the built pages to take along: _build/book.zip
+	@$(PY) -m tools.build
+	@$(PY) -m tools.archive
+
+.PHONY: site
+site: .venv/.installed browser ##+ all that is published, in _build/site: pages, PDF and zip
+	@$(MAKE) pdf zip
+	@rm -rf _build/site && cp -R _build/html _build/site
+	@cp _build/book.pdf _build/book.zip _build/site/
+	@echo "_build/site is what goes online"
+
+.PHONY: linkcheck
+linkcheck: .venv/.installed ##+ links within the book must hold; links to elsewhere are warned about
+	@$(PY) -m tools.build
+	@$(PY) -m tools.linkcheck
+
+.PHONY: test-newest
+test-newest: ##+ the whole test with the newest versions that the dependencies allow
+	@$(MAKE) lock UPGRADE=1
+	@$(MAKE) test
+
 .PHONY: test-long
 test-long: .venv/.installed browser ##+ what takes too long for every day: the whole book as a PDF, and the like
 	@$(PY) -m tools.build

@@ -52,23 +52,33 @@ def stage(root: Path, target: Path, to: address.Address) -> None:
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
     bench_page.write(root, target / "book")
     address.write(target, to)
-    config = settings(root, to)
-    (target / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
+    write_settings(target, settings(root, to))
 
 
 def settings(root: Path, to: address.Address) -> dict[str, Any]:
     """_config.yml as this build needs it: the address in it, and what pages say when they are cited."""
     config: dict[str, Any] = notebooks.settings(root, "_config.yml")
-    citation = notebooks.settings(root, CITATION)
     config["repository"] |= {"url": f"https://github.com/{to.repository}", "branch": to.branch}
     for_sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
     for_sphinx["html_baseurl"] = to.site
-    for_sphinx.setdefault("html_context", {})["citation"] = {
+    for_sphinx.setdefault("html_context", {})["citation"] = citation_facts(root)
+    return config
+
+
+def write_settings(stage: Path, config: dict[str, Any]) -> None:
+    """Write _config.yml of a staged copy."""
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
+
+
+def citation_facts(root: Path) -> dict[str, Any]:
+    """What CITATION.cff says of the book, as pages and PDF need it."""
+    citation = notebooks.settings(root, CITATION)
+    return {
         "authors": [_name(author) for author in citation["authors"]],
+        "title": str(citation["title"]),
         "released": str(citation["date-released"]),
         "version": str(citation["version"]),
     }
-    return config
 
 
 def _name(author: dict[str, str]) -> str:
@@ -76,21 +86,25 @@ def _name(author: dict[str, str]) -> str:
     return author.get("name") or ", ".join(family_first)
 
 
-def build(root: Path) -> Path:
-    """Build anew and return the folder of the finished pages, still apart from the old ones."""
-    work = root / "_build" / "work"
-    shutil.rmtree(work, ignore_errors=True)
+def jupyter_book(root: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run Jupyter Book's command, with the package's sources where the API page finds them."""
     # Not its script: the first line of one breaks when the environment's path holds a space.
-    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    options = ["build", "-W", "--keep-going", "--path-output", str(work)]
-    done = subprocess.run(
-        [*jupyter_book, *options, str(root / "_build" / "stage")],
+    return subprocess.run(
+        [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *words],
         env=os.environ | {"PYTHONPATH": str(root / "src"), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
+
+
+def build(root: Path) -> Path:
+    """Build anew and return the folder of the finished pages, still apart from the old ones."""
+    work = root / "_build" / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    options = ["build", "-W", "--keep-going", "--path-output", str(work)]
+    done = jupyter_book(root, [*options, str(root / "_build" / "stage")])
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         log = root / "_build" / "build.log"
