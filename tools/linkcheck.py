@@ -1,7 +1,7 @@
 """`make linkcheck`: links between the built pages must hold; links to elsewhere are tried, and warned about.
 
-Other people's sites come and go, and this machine may be off the network: neither is the book's fault, so only
-a broken link within the book makes the check fail. Sphinx's own link checker does the trying.
+Other people's sites come and go, and this machine may be off the network: neither is the book's fault, so a
+broken link within the book alone makes the check fail. Sphinx's own link checker does the trying.
 """
 
 import argparse
