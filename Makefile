@@ -64,8 +64,8 @@ linkcheck: .venv/.installed ##+ links within the book must hold; links to elsewh
 	@$(PY) -m tools.build
 	@$(PY) -m tools.linkcheck
 
-.PHONY: test-newest
-test-newest: ##+ the whole test with the newest versions that the dependencies allow
+.PHONY: test-upgraded
+test-upgraded: ##+ the whole test with the newest versions that the dependencies allow
 	@$(MAKE) lock UPGRADE=1
 	@$(MAKE) test
 
