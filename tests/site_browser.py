@@ -22,6 +22,8 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 FACTS = """async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
+  for (const image of document.images) image.loading = 'eager';
+  await Promise.allSettled([...document.images].map((image) => image.decode()));
   const formulas = [...document.querySelectorAll('span.math, div.math')];
   const text = (node) => node.textContent.trim().slice(0, 60);
   return {
