@@ -99,15 +99,14 @@ def jupyter_book(root: Path, words: Sequence[str]) -> subprocess.CompletedProces
     )
 
 
-def build(root: Path) -> Path:
-    """Build anew and return the folder of the finished pages, still apart from the old ones."""
-    work = root / "_build" / "work"
+def build(root: Path, stage: Path, work: Path) -> Path:
+    """Build what is staged anew and return the folder of the finished pages, still apart from the old ones."""
     shutil.rmtree(work, ignore_errors=True)
     options = ["build", "-W", "--keep-going", "--path-output", str(work)]
-    done = jupyter_book(root, [*options, str(root / "_build" / "stage")])
+    done = jupyter_book(root, [*options, str(stage)])
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
-        log = root / "_build" / "build.log"
+        log = work.with_name("build.log")
         log.write_text(done.stdout, "utf-8")
         lines = done.stdout.splitlines()
         plain = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-30:]
@@ -139,8 +138,9 @@ def main(arguments: Sequence[str]) -> None:
         print("the book is up to date")
     else:
         print("building the book, half a minute", flush=True)
-        stage(root, root / "_build" / "stage", address.published(root))
-        pages = build(root)
+        staged = root / "_build" / "stage"
+        stage(root, staged, address.published(root))
+        pages = build(root, staged, root / "_build" / "work")
         (pages / STAMP).write_text(inputs, "utf-8")
         swap(pages, html)
     print(f"open {(html / 'index.html').as_uri()}")

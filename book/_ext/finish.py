@@ -1,9 +1,10 @@
 """What is done to the finished pages: light pictures of known size, only the icons in use, three more files.
 
-A page loads one and a half megabytes of icons if it is let, and pictures that are stored as PNG. Here the
-pictures become WebP without loss, pixel for pixel, and say their size, so that nothing jumps while they load;
-those below the first load when they are scrolled to. Beside the pages come the one that opens the book, one
-for addresses that lead nowhere, and the site's map.
+A page loads one and a half megabytes of icons if it is let, pictures that are stored as PNG, and the index of
+the whole book, which the search page alone needs as long as nothing searches while one types. Here pictures
+become WebP without loss, pixel for pixel, and say their size, so that nothing jumps while they load; those
+below the first load when they are scrolled to. Beside the pages come the one that opens the book, one for
+addresses that lead nowhere, and the site's map.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SOURCE = re.compile(r'(?<=\ssrc=")[^"]*(?=")')
 ICON = re.compile(
     r'(?P<name>[\w-]+|"[\w-]+"):\[\d+,\d+,\[(?P<others>[^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?'
 )
+SEARCH = re.compile(r'\s*<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 NAMED = re.compile(r"\bfa-([a-z0-9-]+)")
 FONT_AWESOME = Path("_static", "scripts", "fontawesome.js")
 
@@ -36,6 +38,8 @@ def finish(app: Sphinx, trouble: Exception | None) -> None:
     for page in sorted(site.rglob("*.html")):
         if "_static" not in page.parts:
             text = page.read_text("utf-8")
+            if page.name != "search.html":
+                text = SEARCH.sub("", text)
             page.write_text(with_sizes(text, page, lighter), "utf-8")
     keep_used_icons(site)
     write_first_page(app, site)

@@ -40,7 +40,9 @@ def first_sentences(doctree: nodes.document) -> str:
         formula = next(paragraph.findall(nodes.math), None)
         if formula or len(text) < SHORTEST or not isinstance(paragraph.parent, nodes.section):
             continue
-        while len(text) > LONGEST and (end := max(text.rstrip(".?").rfind(mark) for mark in (". ", "? "))) > 0:
+        while (
+            len(text) > LONGEST and (end := max(text.rstrip(".?").rfind(mark) for mark in (". ", "? "))) > 0
+        ):
             text = text[: end + 1]
         return text
     return ""
