@@ -139,8 +139,8 @@ def heading(stem: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Without spaces and with plain letters: what a line break or a ligature cannot change."""
-    return re.sub(r"\s+", "", text.replace("ﬁ", "fi").replace("ﬂ", "fl").replace("ﬀ", "ff"))
+    """Without spaces and hyphens, and with plain letters: what a line's end or a ligature cannot change."""
+    return re.sub(r"[\s‐-]+", "", text.replace("ﬁ", "fi").replace("ﬂ", "fl").replace("ﬀ", "ff"))
 
 
 @pytest.mark.long
@@ -209,7 +209,7 @@ def test_the_table_of_contents_tells_the_pages(printed: PdfReader, texts: list[s
         title = heading(stem)
         assert squeezed(f"{title} {begin[title]}") in contents, title
     for number, text in enumerate(texts[5:], start=6):
-        assert text.rstrip().endswith(str(number)) or str(number) in text.split()[:3] + text.split()[-3:]
+        assert str(number) in text.splitlines(), f"page {number} does not say its number"
 
 
 @pytest.mark.long
@@ -221,13 +221,14 @@ def test_the_words_of_every_page_are_there(page: str, texts: list[str]) -> None:
     assert body is not None
     sentences = [
         tag.get_text()
-        for tag in body.select("section > p")
-        if not tag.select(".math, code") and len(tag.get_text()) > 60
+        for tag in body.select("p")
+        if not tag.find_parent("details") and not tag.select(".math, code") and len(tag.get_text()) > 60
     ]
-    assert sentences or page == "book/status"
-    for sentence in sentences:
-        words = squeezed(sentence)[:50]
-        assert words in all_of_it, sentence
+    assert sentences
+    # A page may end within the words, and signs like ½ come out of a PDF as several: a few are lost.
+    words = [squeezed(sentence).rstrip("#") for sentence in sentences]
+    missing = [text for text in words if text[:40] not in all_of_it and text[-40:] not in all_of_it]
+    assert len(missing) <= max(1, len(words) // 25), missing
 
 
 @pytest.mark.long
