@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import bench_page, fresh, notebooks, record, status
+from tools import bench_page, fresh, notebooks, record, status, widgets
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
@@ -40,10 +40,10 @@ def stage(root: Path, target: Path) -> None:
     """Copy what is a page, or what pages need, to `target`, and write the status page there."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=CLUTTER)
-    for path in (*(root / name for name in SETTINGS), *notebooks.chapters(root)):
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, place)
+    for name in SETTINGS:
+        shutil.copy2(root / name, target / name)
+    for path in notebooks.chapters(root):
+        notebooks.write(widgets.for_page(notebooks.read(path)), target / path.relative_to(root))
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
     bench_page.write(root, target / "book")
 
