@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from nbformat import NotebookNode, from_dict
+from nbformat.v4 import new_code_cell
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -43,19 +44,25 @@ def keep(notebook: NotebookNode, executed: NotebookNode) -> None:
 
 
 def for_page(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with each still as an output of its own, which a page would leave out, and no layouts."""
+    """The notebook as the pages are made of: a still where the figure was, the figure in a cell behind it.
+
+    Of one output a page shows one kind, and each output of a cell gets the caption. The layouts of Jupyter's
+    widgets, which the page's own script does not read, are left out.
+    """
     page = copy.deepcopy(notebook)
+    cells = []
     for cell in page.cells:
-        outputs = []
-        for output in cell.get("outputs", []):
+        cells.append(cell)
+        for number, output in enumerate(cell.get("outputs", [])):
             data = output.get("data", {})
             if VIEW in data and "image/png" in data:
-                still = copy.deepcopy(output)
-                del still.data[VIEW], output.data["image/png"]
-                outputs.append(still)
-            outputs.append(output)
-        if "outputs" in cell:
-            cell.outputs = outputs
+                figure = copy.deepcopy(output)
+                del data[VIEW], figure.data["image/png"]
+                behind = new_code_cell("# an empty cell would be left out", id=f"{cell.id}-{number}")
+                behind.metadata.tags = ["remove-input"]
+                behind.outputs = [figure]
+                cells.append(behind)
+    page.cells = cells
     state = page.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     for model in [name for name, kept in state.items() if kept["model_module"] != "anywidget"]:
         del state[model]

@@ -2,10 +2,9 @@
 // the notebook stored, runs each figure's own module, and puts it in the place of its still.
 (() => {
   const read = (kind) =>
-    [...document.querySelectorAll(`script[type="application/vnd.jupyter.widget-${kind}+json"]`)].map((script) => [
-      script,
-      JSON.parse(script.textContent),
-    ]);
+    [...document.querySelectorAll(`script[type="application/vnd.jupyter.widget-${kind}+json"]`)].map(
+      (script) => [script, JSON.parse(script.textContent)],
+    );
 
   const decode = (text) => new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 
@@ -34,7 +33,7 @@
   const show = async (script, stored) => {
     const place = document.createElement("div");
     place.className = "book-widget";
-    const still = script.closest(".cell_output")?.querySelector("figure img");
+    const still = script.closest(".cell")?.previousElementSibling?.querySelector("figure img");
     const address = URL.createObjectURL(new Blob([stored.state._esm], { type: "text/javascript" }));
     const { default: figure } = await import(address);
     URL.revokeObjectURL(address);

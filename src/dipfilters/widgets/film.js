@@ -1,5 +1,24 @@
 // The training film: stored runs side by side, their outputs and a row of their filter at each look.
-import { BLUE, GREEN, ORANGE, PINK, bytes, choice, element, follow, greys, keep, levels, picture, player, plot, readout, signed, slider, unpack } from "./ui.js";
+import {
+  BLUE,
+  bytes,
+  choice,
+  element,
+  follow,
+  GREEN,
+  greys,
+  keep,
+  levels,
+  ORANGE,
+  PINK,
+  picture,
+  player,
+  plot,
+  readout,
+  signed,
+  slider,
+  unpack,
+} from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 /** @typedef {{method: string, fed: string, looks: number[], steps: number[], psnr: number[], rows: boolean}} Run */
@@ -20,18 +39,36 @@ function render({ model, el }) {
   /** @type {Uint8Array | undefined} */
   let frames;
   const said = readout();
-  const curves = plot({ label: "PSNR against the number of steps", x: "step k", y: "PSNR in dB", logX: true, rangeX: [1, looks[looks.length - 1]], rangeY: model.get("decibels") });
+  const curves = plot({
+    label: "PSNR against the number of steps",
+    x: "step k",
+    y: "PSNR in dB",
+    logX: true,
+    rangeX: [1, looks[looks.length - 1]],
+    rangeY: model.get("decibels"),
+  });
   const stage = element("div", { class: "dip-views" });
-  const slide = slider({ label: "step k", min: 0, max: looks.length - 1, value: nearest(), show: (i) => String(looks[i]) }, (i) => change({ step: looks[i] }));
+  const slide = slider(
+    { label: "step k", min: 0, max: looks.length - 1, value: nearest(), show: (i) => String(looks[i]) },
+    (i) => change({ step: looks[i] }),
+  );
   const play = player("Play", () => {
     const i = (Number(slide.input.value) + 1) % looks.length;
     change({ step: looks[i] });
     return i + 1 < looks.length;
   });
-  const fed = choice({ label: "fed with", options: inputs, value: model.get("fed") }, (value) => change({ fed: value }));
-  const spots = choice({ label: "row of the pixel in", options: pixels.map(({ name }) => name), value: model.get("pixel") }, (pixel) => change({ pixel }));
+  const fed = choice({ label: "fed with", options: inputs, value: model.get("fed") }, (value) =>
+    change({ fed: value }),
+  );
+  const spots = choice(
+    { label: "row of the pixel in", options: pixels.map(({ name }) => name), value: model.get("pixel") },
+    (pixel) => change({ pixel }),
+  );
   const shown = Math.max(...inputs.map((input) => runs.filter((run) => run.fed === input).length));
-  const views = Array.from({ length: shown }, () => ({ output: picture(height, width, ""), row: picture(height, width, "") }));
+  const views = Array.from({ length: shown }, () => ({
+    output: picture(height, width, ""),
+    row: picture(height, width, ""),
+  }));
   for (const { output, row } of views) stage.append(element("div", {}, output.root, row.root));
 
   function nearest() {
@@ -72,7 +109,12 @@ function render({ model, el }) {
       row.paint(signed(new Int8Array(frames.buffer, frames.byteOffset + start, count), 90));
       row.entitle("its filter row");
       words.push(`${run.method} ${value.toFixed(2)} dB`);
-      lines.push({ points: run.steps.flatMap((k, j) => (k ? [/** @type {[number, number]} */ ([k, run.psnr[j]])] : [])), colour: COLOURS[at], dash: DASHES[at], name: run.method });
+      lines.push({
+        points: run.steps.flatMap((k, j) => (k ? [/** @type {[number, number]} */ ([k, run.psnr[j]])] : [])),
+        colour: COLOURS[at],
+        dash: DASHES[at],
+        name: run.method,
+      });
     }
     curves.draw(lines, [{ x: Math.max(1, looks[i]) }]);
     said.textContent = `Fed with ${model.get("fed")}, after ${looks[i]} steps: ${words.join(", ")}.`;
@@ -82,7 +124,12 @@ function render({ model, el }) {
     element(
       "div",
       { class: "dip", role: "group", "aria-label": "Training film" },
-      element("div", { class: "dip-controls" }, ...(inputs.length > 1 ? [fed.root] : []), ...(pixels.length > 1 ? [spots.root] : [])),
+      element(
+        "div",
+        { class: "dip-controls" },
+        ...(inputs.length > 1 ? [fed.root] : []),
+        ...(pixels.length > 1 ? [spots.root] : []),
+      ),
       element("div", { class: "dip-controls" }, play.root, slide.root),
       stage,
       said,

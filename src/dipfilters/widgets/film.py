@@ -27,8 +27,8 @@ class FilmRun:
         looks: The numbers of steps, ascending.
         pictures: (looks, H, W), bytes of 0 to 255.
         psnr: The PSNR in dB after 0, 1, 2, … steps, at least up to the last look.
-        rows: (looks, pixels, H, W), a filter row for each pixel of the film, or None. Each is shown on a scale of
-            its own.
+        rows: (looks, pixels, H, W), a filter row for each pixel of the film, or None. Each is shown on
+            a scale of its own.
     """
 
     method: str

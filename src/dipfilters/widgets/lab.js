@@ -1,6 +1,19 @@
 // The arc-cosine lab: how a crowd of random neurons compares two patches at an angle.
 import { kappa0, kappa1, normals } from "./maths.js";
-import { BLUE, GREEN, ORANGE, PINK, button, drawing, element, follow, keep, plot, readout, slider } from "./ui.js";
+import {
+  BLUE,
+  button,
+  drawing,
+  element,
+  follow,
+  GREEN,
+  keep,
+  ORANGE,
+  PINK,
+  plot,
+  readout,
+  slider,
+} from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 
@@ -41,11 +54,39 @@ const DEGREES = 180 / Math.PI;
 /** @param {{model: Model, el: HTMLElement}} context */
 function render({ model, el }) {
   const dial = drawing("svg", { viewBox: "-1.35 -1.35 2.7 2.7", role: "img", class: "dip-dial" });
-  const kernels = plot({ label: "Kernels against the angle", x: "angle φ in degrees", y: "kernel", rangeX: [0, 180], rangeY: [0, 1.4] });
+  const kernels = plot({
+    label: "Kernels against the angle",
+    x: "angle φ in degrees",
+    y: "kernel",
+    rangeX: [0, 180],
+    rangeY: [0, 1.4],
+  });
   const said = readout();
-  const angles = slider({ label: "angle φ", min: 0, max: 180, value: model.get("angle"), show: (phi) => `${phi}°` }, (angle) => change({ angle }));
-  const widths = slider({ label: "neurons", min: 3, max: 12, value: Math.round(Math.log2(model.get("width"))), show: (m) => String(2 ** m) }, (m) => change({ width: 2 ** m }));
-  const bandwidths = slider({ label: "h of the Gaussian", min: 0.2, max: 2, step: 0.1, value: model.get("bandwidth"), show: (h) => h.toFixed(1) }, (bandwidth) => change({ bandwidth }));
+  const angles = slider(
+    { label: "angle φ", min: 0, max: 180, value: model.get("angle"), show: (phi) => `${phi}°` },
+    (angle) => change({ angle }),
+  );
+  const widths = slider(
+    {
+      label: "neurons",
+      min: 3,
+      max: 12,
+      value: Math.round(Math.log2(model.get("width"))),
+      show: (m) => String(2 ** m),
+    },
+    (m) => change({ width: 2 ** m }),
+  );
+  const bandwidths = slider(
+    {
+      label: "h of the Gaussian",
+      min: 0.2,
+      max: 2,
+      step: 0.1,
+      value: model.get("bandwidth"),
+      show: (h) => h.toFixed(1),
+    },
+    (bandwidth) => change({ bandwidth }),
+  );
   const again = button("New draw", () => change({ seed: model.get("seed") + 1 }));
 
   /** @param {Record<string, unknown>} values */
@@ -65,14 +106,33 @@ function render({ model, el }) {
     const arrow = (/** @type {number} */ at, /** @type {string} */ colour, /** @type {string} */ name) => [
       drawing("path", { d: `M0 0L${Math.cos(at)} ${-Math.sin(at)}`, stroke: colour, "stroke-width": 0.045 }),
       drawing("circle", { cx: Math.cos(at), cy: -Math.sin(at), r: 0.06, fill: colour }),
-      drawing("text", { x: 1.2 * Math.cos(at), y: 0.06 - 1.2 * Math.sin(at), "text-anchor": "middle", class: "dip-dial-name" }, name),
+      drawing(
+        "text",
+        {
+          x: 1.2 * Math.cos(at),
+          y: 0.06 - 1.2 * Math.sin(at),
+          "text-anchor": "middle",
+          class: "dip-dial-name",
+        },
+        name,
+      ),
     ];
-    dial.replaceChildren(half(0, BLUE), half(phi, ORANGE), ...arrow(0, BLUE, "p"), ...arrow(phi, ORANGE, "q"));
-    dial.setAttribute("aria-label", `Patches p and q at ${Math.round(phi * DEGREES)} degrees; the half discs are the neurons that are active for each`);
+    dial.replaceChildren(
+      half(0, BLUE),
+      half(phi, ORANGE),
+      ...arrow(0, BLUE, "p"),
+      ...arrow(phi, ORANGE, "q"),
+    );
+    dial.setAttribute(
+      "aria-label",
+      `Patches p and q at ${Math.round(phi * DEGREES)} degrees; the half discs are the neurons that are active for each`,
+    );
   }
 
   function draw() {
-    const [degrees, width, bandwidth, seed] = ["angle", "width", "bandwidth", "seed"].map((name) => model.get(name));
+    const [degrees, width, bandwidth, seed] = ["angle", "width", "bandwidth", "seed"].map((name) =>
+      model.get(name),
+    );
     angles.set(degrees);
     widths.set(Math.round(Math.log2(width)));
     bandwidths.set(bandwidth);
@@ -80,13 +140,24 @@ function render({ model, el }) {
     const neurons = normals(seed, 2 * width);
     const { mean, error } = crowd(neurons, phi);
     turn(phi);
-    const along = (/** @type {(angle: number) => number} */ f) => /** @type {[number, number][]} */ (ANGLES.map((angle) => [angle * DEGREES, Math.min(1.4, f(angle))]));
+    const along = (/** @type {(angle: number) => number} */ f) =>
+      /** @type {[number, number][]} */ (ANGLES.map((angle) => [angle * DEGREES, Math.min(1.4, f(angle))]));
     kernels.draw(
       [
         { points: along((angle) => kappa1(Math.cos(angle))), colour: BLUE, name: "κ₁" },
         { points: along((angle) => kappa0(Math.cos(angle))), colour: ORANGE, dash: "6 3", name: "κ₀" },
-        { points: along((angle) => gaussianOfAngle(angle, bandwidth)), colour: GREEN, dash: "8 2 2 2", name: "Gaussian" },
-        { points: along((angle) => crowd(neurons, angle).mean), colour: PINK, dash: "2 3", name: `${width} neurons` },
+        {
+          points: along((angle) => gaussianOfAngle(angle, bandwidth)),
+          colour: GREEN,
+          dash: "8 2 2 2",
+          name: "Gaussian",
+        },
+        {
+          points: along((angle) => crowd(neurons, angle).mean),
+          colour: PINK,
+          dash: "2 3",
+          name: `${width} neurons`,
+        },
       ],
       [{ x: degrees }, { x: degrees, y: Math.min(1.4, mean), error: 2 * error, colour: PINK }],
     );

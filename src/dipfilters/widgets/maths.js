@@ -26,11 +26,7 @@ export function mirrored(at, length) {
  */
 export function extractPatches(picture, size) {
   const { values, channels, height, width } = picture;
-  const [count, length, radius] = [
-    height * width,
-    channels * size * size,
-    (size - 1) / 2,
-  ];
+  const [count, length, radius] = [height * width, channels * size * size, (size - 1) / 2];
   const patches = new Float64Array(count * length);
   const powers = new Float64Array(count);
   let at = 0;
@@ -100,8 +96,7 @@ export function kappa1(cos) {
  * @returns {Kernel}
  */
 export function gaussianKernel(bandwidth) {
-  return (pp, pq, qq) =>
-    Math.exp(-Math.max(0, pp + qq - 2 * pq) / bandwidth ** 2);
+  return (pp, pq, qq) => Math.exp(-Math.max(0, pp + qq - 2 * pq) / bandwidth ** 2);
 }
 
 /**
@@ -201,20 +196,13 @@ export function eigenpairs(matrix) {
       for (let q = p + 1; q < n; q++) {
         if (a[p][q] === 0) continue;
         const theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
-        const t =
-          (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
+        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
         const c = 1 / Math.hypot(t, 1);
         const s = t * c;
         for (let k = 0; k < n; k++)
-          [a[k][p], a[k][q]] = [
-            c * a[k][p] - s * a[k][q],
-            s * a[k][p] + c * a[k][q],
-          ];
+          [a[k][p], a[k][q]] = [c * a[k][p] - s * a[k][q], s * a[k][p] + c * a[k][q]];
         for (let k = 0; k < n; k++) {
-          [a[p][k], a[q][k]] = [
-            c * a[p][k] - s * a[q][k],
-            s * a[p][k] + c * a[q][k],
-          ];
+          [a[p][k], a[q][k]] = [c * a[p][k] - s * a[q][k], s * a[p][k] + c * a[q][k]];
           [vectors[p][k], vectors[q][k]] = [
             c * vectors[p][k] - s * vectors[q][k],
             s * vectors[p][k] + c * vectors[q][k],
@@ -260,9 +248,7 @@ export function lanczos(apply, start, last, most = 60) {
       continue;
     }
     const small = alpha.map((_, i) =>
-      alpha.map((_, j) =>
-        i === j ? alpha[i] : Math.abs(i - j) === 1 ? beta[Math.min(i, j)] : 0,
-      ),
+      alpha.map((_, j) => (i === j ? alpha[i] : Math.abs(i - j) === 1 ? beta[Math.min(i, j)] : 0)),
     );
     const { values, vectors } = eigenpairs(small);
     let bound = 0;
@@ -275,11 +261,9 @@ export function lanczos(apply, start, last, most = 60) {
         powers[j] *= 1 - values[j];
       }
       bound += Math.abs(entry);
-      if (k === 0)
-        least = Math.hypot(...values.map((value, j) => value * vectors[j][0]));
+      if (k === 0) least = Math.hypot(...values.map((value, j) => value * vectors[j][0]));
     }
-    if (length * bound < 1e-6 * least || length < 1e-12 || m >= most)
-      return { basis, values, vectors, norm };
+    if (length * bound < 1e-6 * least || length < 1e-12 || m >= most) return { basis, values, vectors, norm };
     beta.push(length);
     basis.push(next.map((value) => value / length));
   }
@@ -297,8 +281,7 @@ export function afterSteps(krylov, k) {
     let weight = 0;
     for (let j = 0; j < values.length; j++)
       weight += (1 - (1 - values[j]) ** k) * vectors[j][0] * vectors[j][m];
-    for (let i = 0; i < result.length; i++)
-      result[i] += norm * weight * basis[m][i];
+    for (let i = 0; i < result.length; i++) result[i] += norm * weight * basis[m][i];
   }
   return result;
 }
@@ -334,8 +317,7 @@ export function twicing(picture, size, bandwidth, last) {
       last,
     );
     const products = krylov.basis.length;
-    const step = (/** @type {number} */ k) =>
-      afterSteps(krylov, k).map((value, i) => value / roots[i]);
+    const step = (/** @type {number} */ k) => afterSteps(krylov, k).map((value, i) => value / roots[i]);
     return { products, step };
   };
 }

@@ -1,6 +1,44 @@
 // The twicing player: the picture, the residual and the errors after any number of steps, computed on the spot.
-import { denseKernel, dot, eigenpairs, extractPatches, afterSteps, cosine, gaussianKernel, innerProduct, kappa0, kappa1, lanczos, mirrored, normals, psnr, tangentKernel, times, twicing, uniform } from "./maths.js";
-import { BLUE, GREEN, ORANGE, PINK, bytes, button, choice, element, follow, greys, keep, levels, picture, player, plot, readout, signed, slider } from "./ui.js";
+import {
+  afterSteps,
+  cosine,
+  denseKernel,
+  dot,
+  eigenpairs,
+  extractPatches,
+  gaussianKernel,
+  innerProduct,
+  kappa0,
+  kappa1,
+  lanczos,
+  mirrored,
+  normals,
+  psnr,
+  tangentKernel,
+  times,
+  twicing,
+  uniform,
+} from "./maths.js";
+import {
+  BLUE,
+  button,
+  bytes,
+  choice,
+  element,
+  follow,
+  GREEN,
+  greys,
+  keep,
+  levels,
+  ORANGE,
+  PINK,
+  picture,
+  player,
+  plot,
+  readout,
+  signed,
+  slider,
+} from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 /** @typedef {{filter: string, sigma: number, seed: number}} Wish */
@@ -31,7 +69,8 @@ export function course(clean, height, width, { filter, sigma, seed }) {
   const noisy = clean.map((value, i) => value + noise[i]);
   const bandwidth = filter === "non-local means" ? 2 * sigma : null;
   const size = bandwidth === null ? 7 : 5;
-  const make = (/** @type {Float64Array} */ values) => twicing({ values, channels: 1, height, width }, size, bandwidth, last);
+  const make = (/** @type {Float64Array} */ values) =>
+    twicing({ values, channels: 1, height, width }, size, bandwidth, last);
   const prepared = make(noisy);
   const [signal, chance] = [prepared(clean), prepared(noise)];
   const delta = 1e-3;
@@ -39,11 +78,20 @@ export function course(clean, height, width, { filter, sigma, seed }) {
   const moved = noisy.map((value, i) => value + delta * probe[i]);
   const after = make(moved)(moved);
   /** @type {Course} */
-  const found = { noisy, estimates: [], bias: [], variance: [], error: [], risk: [], products: signal.products };
+  const found = {
+    noisy,
+    estimates: [],
+    bias: [],
+    variance: [],
+    error: [],
+    risk: [],
+    products: signal.products,
+  };
   for (const k of steps) {
     const [kept, letIn] = [signal.step(k), chance.step(k)];
     const z = kept.map((value, i) => value + letIn[i]);
-    const rest = (/** @type {ArrayLike<number>} */ a, /** @type {ArrayLike<number>} */ b) => 10 ** (-psnr(a, b) / 10);
+    const rest = (/** @type {ArrayLike<number>} */ a, /** @type {ArrayLike<number>} */ b) =>
+      10 ** (-psnr(a, b) / 10);
     const changed = after.step(k).map((value, i) => (value - z[i]) / delta);
     found.estimates.push(z);
     found.bias.push(rest(kept, clean));
@@ -55,7 +103,28 @@ export function course(clean, height, width, { filter, sigma, seed }) {
 }
 
 // What `course` calls: sent to a worker as text, so that the page answers while it computes.
-const PARTS = [denseKernel, dot, eigenpairs, extractPatches, afterSteps, cosine, gaussianKernel, innerProduct, kappa0, kappa1, lanczos, mirrored, normals, psnr, tangentKernel, times, twicing, uniform, stepGrid, course];
+const PARTS = [
+  denseKernel,
+  dot,
+  eigenpairs,
+  extractPatches,
+  afterSteps,
+  cosine,
+  gaussianKernel,
+  innerProduct,
+  kappa0,
+  kappa1,
+  lanczos,
+  mirrored,
+  normals,
+  psnr,
+  tangentKernel,
+  times,
+  twicing,
+  uniform,
+  stepGrid,
+  course,
+];
 
 /**
  * Compute in a worker; where none may be started, here.
@@ -95,12 +164,35 @@ function render({ model, el }) {
   let found;
   let cancel = () => {};
 
-  const views = [picture(height, width, "noisy"), picture(height, width, "estimate"), picture(height, width, "residual y − z"), picture(height, width, "error z − x")];
-  const errors = plot({ label: "Bias, variance, error and Stein's estimate of it against the number of steps", x: "step k", y: "mean square", logX: true, logY: true, rangeX: [1, 1000], rangeY: [1e-5, 0.1] });
+  const views = [
+    picture(height, width, "noisy"),
+    picture(height, width, "estimate"),
+    picture(height, width, "residual y − z"),
+    picture(height, width, "error z − x"),
+  ];
+  const errors = plot({
+    label: "Bias, variance, error and Stein's estimate of it against the number of steps",
+    x: "step k",
+    y: "mean square",
+    logX: true,
+    logY: true,
+    rangeX: [1, 1000],
+    rangeY: [1e-5, 0.1],
+  });
   const said = readout();
-  const nearest = (/** @type {number} */ k) => steps.reduce((best, step, i) => (Math.abs(Math.log(step / k)) < Math.abs(Math.log(steps[best] / k)) ? i : best), 0);
+  const nearest = (/** @type {number} */ k) =>
+    steps.reduce(
+      (best, step, i) => (Math.abs(Math.log(step / k)) < Math.abs(Math.log(steps[best] / k)) ? i : best),
+      0,
+    );
   const slide = slider(
-    { label: "step k", min: 0, max: steps.length - 1, value: nearest(model.get("step")), show: (i) => String(steps[i]) },
+    {
+      label: "step k",
+      min: 0,
+      max: steps.length - 1,
+      value: nearest(model.get("step")),
+      show: (i) => String(steps[i]),
+    },
     (i) => go(i),
   );
   slide.input.classList.add("dip-long");
@@ -109,8 +201,14 @@ function render({ model, el }) {
     go((i + 1) % steps.length);
     return i + 1 < steps.length - 1;
   });
-  const filters = choice({ label: "filter", options: ["non-local means", "tangent kernel"], value: model.get("filter") }, (filter) => renew({ filter }));
-  const noises = choice({ label: "noise 255 σ", options: ["10", "25", "50"], value: String(model.get("noise")) }, (noise) => renew({ noise: Number(noise) }));
+  const filters = choice(
+    { label: "filter", options: ["non-local means", "tangent kernel"], value: model.get("filter") },
+    (filter) => renew({ filter }),
+  );
+  const noises = choice(
+    { label: "noise 255 σ", options: ["10", "25", "50"], value: String(model.get("noise")) },
+    (noise) => renew({ noise: Number(noise) }),
+  );
   const again = button("New noise", () => renew({ seed: model.get("seed") + 1 }));
 
   /** @param {number} i */
@@ -154,11 +252,24 @@ function render({ model, el }) {
     const decibels = (/** @type {number} */ at) => (-10 * Math.log10(error[at])).toFixed(2);
     views[0].paint(greys(noisy));
     views[1].paint(greys(z));
-    views[2].paint(signed(noisy.map((value, j) => value - z[j]), 4 * sigma));
-    views[3].paint(signed(z.map((value, j) => value - clean[j]), 4 * sigma));
+    views[2].paint(
+      signed(
+        noisy.map((value, j) => value - z[j]),
+        4 * sigma,
+      ),
+    );
+    views[3].paint(
+      signed(
+        z.map((value, j) => value - clean[j]),
+        4 * sigma,
+      ),
+    );
     views[0].entitle(`noisy, ${psnr(noisy, clean).toFixed(2)} dB`);
     views[1].entitle(`estimate, ${decibels(i)} dB`);
-    const along = (/** @type {number[]} */ values) => /** @type {[number, number][]} */ (values.map((value, at) => [steps[at], Math.min(0.1, Math.max(1e-5, value))]));
+    const along = (/** @type {number[]} */ values) =>
+      /** @type {[number, number][]} */ (
+        values.map((value, at) => [steps[at], Math.min(0.1, Math.max(1e-5, value))])
+      );
     errors.draw(
       [
         { points: along(bias), colour: BLUE, name: "bias²" },
@@ -166,7 +277,12 @@ function render({ model, el }) {
         { points: along(error), colour: GREEN, dash: "8 2 2 2", name: "error" },
         { points: along(risk), colour: PINK, dash: "2 3", name: "Stein's estimate" },
       ],
-      [{ x: steps[i] }, { x: steps[i], y: along(error)[i][1] }, { x: steps[best], y: along(error)[best][1], colour: GREEN }, { x: steps[chosen], y: along(risk)[chosen][1], colour: PINK }],
+      [
+        { x: steps[i] },
+        { x: steps[i], y: along(error)[i][1] },
+        { x: steps[best], y: along(error)[best][1], colour: GREEN },
+        { x: steps[chosen], y: along(risk)[chosen][1], colour: PINK },
+      ],
     );
     said.textContent =
       `Step ${steps[i]}: ${decibels(i)} dB, bias² ${bias[i].toExponential(2)}, variance ${variance[i].toExponential(2)}. ` +

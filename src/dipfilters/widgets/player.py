@@ -67,7 +67,7 @@ class TwicingPlayer(Answering):
 
     def __init__(
         self,
-        clean: Float[Tensor, "1 H W"],
+        clean: Float[Tensor, "C H W"],
         *,
         filter: str = FILTERS[0],
         noise: int = 25,

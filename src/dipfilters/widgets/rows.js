@@ -1,11 +1,35 @@
 // The row explorer: who contributes to a pixel, under non-local means and under the tangent kernel.
-import { dot, extractPatches, filterRow, gaussianKernel, innerProducts, cosine, tangentKernel } from "./maths.js";
-import { BLUE, ORANGE, bytes, element, follow, greys, keep, levels, overlay, pickPixel, picture, plot, readout, slider } from "./ui.js";
+import {
+  cosine,
+  dot,
+  extractPatches,
+  filterRow,
+  gaussianKernel,
+  innerProducts,
+  tangentKernel,
+} from "./maths.js";
+import {
+  BLUE,
+  bytes,
+  element,
+  follow,
+  greys,
+  keep,
+  levels,
+  ORANGE,
+  overlay,
+  pickPixel,
+  picture,
+  plot,
+  readout,
+  slider,
+} from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 /** @typedef {import("./maths.js").Kernel} Kernel */
 /** @typedef {import("./maths.js").Picture} Picture */
 /** @typedef {import("./maths.js").Patches} Patches */
+/** @typedef {ReturnType<typeof plot>} Plot */
 
 /**
  * What the figure says of one pixel.
@@ -68,7 +92,14 @@ function render({ model, el }) {
     (patch_size) => change({ patch_size }),
   );
   const widths = slider(
-    { label: "bandwidth h", min: 0.5, max: 4, step: 0.1, value: model.get("bandwidth"), show: (h) => `${h.toFixed(1)} σ` },
+    {
+      label: "bandwidth h",
+      min: 0.5,
+      max: 4,
+      step: 0.1,
+      value: model.get("bandwidth"),
+      show: (h) => `${h.toFixed(1)} σ`,
+    },
     (bandwidth) => change({ bandwidth }),
   );
 
@@ -79,7 +110,7 @@ function render({ model, el }) {
   }
 
   /**
-   * @param {ReturnType<typeof plot>} target
+   * @param {Plot} target
    * @param {{row: Float64Array}[]} found
    * @param {number} own
    * @param {(j: number) => number} place
@@ -98,7 +129,13 @@ function render({ model, el }) {
       }
       return { d, colour: [BLUE, ORANGE][kind] };
     });
-    target.draw(["non-local means", "tangent kernel"].map((name, kind) => ({ points: [], colour: [BLUE, ORANGE][kind], name })));
+    target.draw(
+      ["non-local means", "tangent kernel"].map((name, kind) => ({
+        points: [],
+        colour: [BLUE, ORANGE][kind],
+        name,
+      })),
+    );
     for (const [at, path] of [...target.svg.querySelectorAll("path.dip-line")].entries()) {
       path.setAttribute("d", lines[at].d);
       path.setAttribute("stroke-linecap", "round");
@@ -119,8 +156,18 @@ function render({ model, el }) {
     sizes.set(size);
     widths.set(model.get("bandwidth"));
     const { powers } = patches;
-    dots(scatter, [means, tangent], i, (j) => Math.sqrt(Math.max(0, powers[i] + powers[j] - 2 * inner[j])) / sigma);
-    dots(angles, [means, tangent], i, (j) => (Math.acos(cosine(powers[i], inner[j], powers[j])) * 180) / Math.PI);
+    dots(
+      scatter,
+      [means, tangent],
+      i,
+      (j) => Math.sqrt(Math.max(0, powers[i] + powers[j] - 2 * inner[j])) / sigma,
+    );
+    dots(
+      angles,
+      [means, tangent],
+      i,
+      (j) => (Math.acos(cosine(powers[i], inner[j], powers[j])) * 180) / Math.PI,
+    );
     const grey = (/** @type {number} */ value) => (255 * value).toFixed(1);
     said.textContent =
       `Pixel (${pixel.join(", ")}) is ${grey(clean[i])} of 255, with noise ${grey(noisy.values[i])}. ` +
@@ -137,7 +184,11 @@ function render({ model, el }) {
       element("div", { class: "dip-views" }, source.root, views.means.root, views.tangent.root),
       said,
       element("div", { class: "dip-views dip-plots" }, scatter.root, angles.root),
-      element("p", { class: "dip-note" }, "Click or drag in a picture, or reach it with Tab and use the arrow keys (with Shift in steps of ten). Both rows are scaled to sum to one."),
+      element(
+        "p",
+        { class: "dip-note" },
+        "Click or drag in a picture, or reach it with Tab and use the arrow keys (with Shift in steps of ten). Both rows are scaled to sum to one.",
+      ),
     ),
   );
   draw();

@@ -54,8 +54,8 @@ class RowExplorer(Answering):
 
     def __init__(
         self,
-        clean: Float[Tensor, "1 H W"],
-        noisy: Float[Tensor, "1 H W"],
+        clean: Float[Tensor, "C H W"],
+        noisy: Float[Tensor, "c h w"],
         sigma: float,
         *,
         pixel: tuple[int, int],

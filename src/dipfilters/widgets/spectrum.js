@@ -1,5 +1,20 @@
 // The spectrum explorer: what a network's filter lets in sooner, and how much of it after k steps.
-import { BLUE, ORANGE, bytes, choice, element, follow, keep, picture, player, plot, readout, signed, slider, unpack } from "./ui.js";
+import {
+  BLUE,
+  bytes,
+  choice,
+  element,
+  follow,
+  keep,
+  ORANGE,
+  picture,
+  player,
+  plot,
+  readout,
+  signed,
+  slider,
+  unpack,
+} from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 /** @typedef {{network: string, fed: string}} Spectrum */
@@ -38,16 +53,54 @@ function render({ model, el }) {
   /** @type {Uint8Array | undefined} */
   let vectors;
   const unique = (/** @type {"network" | "fed"} */ name) => [...new Set(spectra.map((one) => one[name]))];
-  const index = (/** @type {string} */ network, /** @type {string} */ fed) => spectra.findIndex((one) => one.network === network && one.fed === fed);
+  const index = (/** @type {string} */ network, /** @type {string} */ fed) =>
+    spectra.findIndex((one) => one.network === network && one.fed === fed);
 
   const views = Array.from({ length: kept }, () => picture(height, width, ""));
   const said = readout();
-  const falling = plot({ label: "Eigenvalues, relative to the largest, against their number", x: "number of the eigenvalue", y: "eigenvalue / largest", logX: true, logY: true, rangeX: [1, pixels], rangeY: [1e-8, 1] });
-  const freedom = plot({ label: "Degrees of freedom against the number of steps", x: "step k", y: "degrees of freedom", logX: true, logY: true, rangeX: [1, 1e6], rangeY: [1, pixels] });
-  const networks = choice({ label: "network", options: unique("network"), value: model.get("network") }, (network) => change({ network }));
-  const inputs = choice({ label: "fed with", options: unique("fed"), value: model.get("fed") }, (fed) => change({ fed }));
-  const nearest = () => STEPS.reduce((best, step, i) => (Math.abs(Math.log(step / model.get("step"))) < Math.abs(Math.log(STEPS[best] / model.get("step"))) ? i : best), 0);
-  const slide = slider({ label: "step k", min: 0, max: STEPS.length - 1, value: nearest(), show: (i) => STEPS[i].toLocaleString("en") }, (i) => change({ step: STEPS[i] }));
+  const falling = plot({
+    label: "Eigenvalues, relative to the largest, against their number",
+    x: "number of the eigenvalue",
+    y: "eigenvalue / largest",
+    logX: true,
+    logY: true,
+    rangeX: [1, pixels],
+    rangeY: [1e-8, 1],
+  });
+  const freedom = plot({
+    label: "Degrees of freedom against the number of steps",
+    x: "step k",
+    y: "degrees of freedom",
+    logX: true,
+    logY: true,
+    rangeX: [1, 1e6],
+    rangeY: [1, pixels],
+  });
+  const networks = choice(
+    { label: "network", options: unique("network"), value: model.get("network") },
+    (network) => change({ network }),
+  );
+  const inputs = choice({ label: "fed with", options: unique("fed"), value: model.get("fed") }, (fed) =>
+    change({ fed }),
+  );
+  const nearest = () =>
+    STEPS.reduce(
+      (best, step, i) =>
+        Math.abs(Math.log(step / model.get("step"))) < Math.abs(Math.log(STEPS[best] / model.get("step")))
+          ? i
+          : best,
+      0,
+    );
+  const slide = slider(
+    {
+      label: "step k",
+      min: 0,
+      max: STEPS.length - 1,
+      value: nearest(),
+      show: (i) => STEPS[i].toLocaleString("en"),
+    },
+    (i) => change({ step: STEPS[i] }),
+  );
   slide.input.classList.add("dip-long");
   const play = player("Play", () => {
     const i = (Number(slide.input.value) + 1) % STEPS.length;
@@ -85,9 +138,15 @@ function render({ model, el }) {
       const name = `fed with ${input}`;
       /** @type {[number, number][]} */
       const points = [];
-      for (let j = 0; j < pixels; j = Math.max(j + 1, Math.floor(j * 1.06))) points.push([j + 1, Math.max(1e-8, spectrum[j])]);
+      for (let j = 0; j < pixels; j = Math.max(j + 1, Math.floor(j * 1.06)))
+        points.push([j + 1, Math.max(1e-8, spectrum[j])]);
       lines[0].push({ points, colour, dash, name });
-      lines[1].push({ points: STEPS.map((step) => [step, Math.max(1, degreesOfFreedom(spectrum, step))]), colour, dash, name });
+      lines[1].push({
+        points: STEPS.map((step) => [step, Math.max(1, degreesOfFreedom(spectrum, step))]),
+        colour,
+        dash,
+        name,
+      });
     }
     const half = values.reduce((sum, value) => sum + Number(gain(value, k) >= 0.5), 0);
     falling.draw(lines[0], [{ x: Math.max(1, half), name: "let in by half up to here" }]);
@@ -105,7 +164,11 @@ function render({ model, el }) {
       element("div", { class: "dip-controls" }, play.root, slide.root),
       said,
       element("div", { class: "dip-views dip-small" }, ...views.map((view) => view.root)),
-      element("p", { class: "dip-note" }, "Above each eigenvector: its eigenvalue, relative to the largest, and how much of it k steps let in."),
+      element(
+        "p",
+        { class: "dip-note" },
+        "Above each eigenvector: its eigenvalue, relative to the largest, and how much of it k steps let in.",
+      ),
       element("div", { class: "dip-views dip-plots" }, falling.root, freedom.root),
     ),
   );

@@ -24,8 +24,7 @@ export const PINK = "#c566a0";
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes))
-    if (value !== false)
-      made.setAttribute(name, value === true ? "" : String(value));
+    if (value !== false) made.setAttribute(name, value === true ? "" : String(value));
   made.append(...children);
   return made;
 }
@@ -37,8 +36,7 @@ export function element(tag, attributes = {}, ...children) {
  */
 export function drawing(tag, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes))
-    made.setAttribute(name, String(value));
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   made.append(...children);
   return made;
 }
@@ -72,13 +70,7 @@ export function slider(options, onInput) {
     onInput(Number(input.value));
   });
   set(value);
-  const root = element(
-    "label",
-    { class: "dip-control" },
-    element("span", {}, label),
-    input,
-    shown,
-  );
+  const root = element("label", { class: "dip-control" }, element("span", {}, label), input, shown);
   return { root, input, set };
 }
 
@@ -100,12 +92,7 @@ export function choice({ label, options, value }, onChange) {
   };
   input.addEventListener("change", () => onChange(input.value));
   set(value);
-  const root = element(
-    "label",
-    { class: "dip-control" },
-    element("span", {}, label),
-    input,
-  );
+  const root = element("label", { class: "dip-control" }, element("span", {}, label), input);
   return { root, input, set };
 }
 
@@ -178,10 +165,7 @@ export function pickPixel({ canvas, frame }, label, start, onPick) {
   };
   const choose = (/** @type {number} */ row, /** @type {number} */ column) => {
     /** @type {[number, number]} */
-    const to = [
-      Math.min(height - 1, Math.max(0, row)),
-      Math.min(width - 1, Math.max(0, column)),
-    ];
+    const to = [Math.min(height - 1, Math.max(0, row)), Math.min(width - 1, Math.max(0, column))];
     if (to[0] === pixel[0] && to[1] === pixel[1]) return;
     set(to);
     onPick(to);
@@ -228,8 +212,7 @@ export function greys(values, channels = 1) {
   const count = values.length / channels;
   const pixels = new Uint8ClampedArray(4 * count);
   for (let i = 0; i < count; i++) {
-    for (let c = 0; c < 3; c++)
-      pixels[4 * i + c] = 255 * values[(channels === 3 ? c : 0) * count + i];
+    for (let c = 0; c < 3; c++) pixels[4 * i + c] = 255 * values[(channels === 3 ? c : 0) * count + i];
     pixels[4 * i + 3] = 255;
   }
   return pixels;
@@ -245,15 +228,13 @@ export function greys(values, channels = 1) {
  */
 export function overlay(ground, row, own) {
   let top = 0;
-  for (let i = 0; i < row.length; i++)
-    if (i !== own) top = Math.max(top, Math.abs(row[i]));
+  for (let i = 0; i < row.length; i++) if (i !== own) top = Math.max(top, Math.abs(row[i]));
   const pixels = new Uint8ClampedArray(4 * row.length);
   for (let i = 0; i < row.length; i++) {
     const opacity = Math.sqrt(Math.min(1, Math.abs(row[i]) / (top || 1)));
     const full = row[i] < 0 ? [0, 0.3, 0.85] : [0.9, 0.36, 0];
     const pale = 0.25 + 0.6 * Math.min(1, Math.max(0, ground[i]));
-    for (let c = 0; c < 3; c++)
-      pixels[4 * i + c] = 255 * ((1 - opacity) * pale + opacity * full[c]);
+    for (let c = 0; c < 3; c++) pixels[4 * i + c] = 255 * ((1 - opacity) * pale + opacity * full[c]);
     pixels[4 * i + 3] = 255;
   }
   return pixels;
@@ -273,9 +254,7 @@ export function signed(values, top) {
     const size = Math.abs(share);
     for (let c = 0; c < 3; c++)
       pixels[4 * i + c] =
-        size < 0.5
-          ? 255 + 2 * size * (middle[c] - 255)
-          : middle[c] + (2 * size - 1) * (full[c] - middle[c]);
+        size < 0.5 ? 255 + 2 * size * (middle[c] - 255) : middle[c] + (2 * size - 1) * (full[c] - middle[c]);
     pixels[4 * i + 3] = 255;
   }
   return pixels;
@@ -292,9 +271,7 @@ export function ticks([low, high], log) {
   /** @type {number[]} */
   const found = [];
   if (log) {
-    const decades = Math.ceil(
-      (Math.log10(high) - Math.log10(low) + 1e-9) / 4.5,
-    );
+    const decades = Math.ceil((Math.log10(high) - Math.log10(low) + 1e-9) / 4.5);
     for (let d = Math.ceil(Math.log10(low) - 1e-9); 10 ** d <= high * 1.0001; d++)
       if (d % Math.max(1, decades) === 0) found.push(10 ** d);
     return found;
@@ -302,8 +279,7 @@ export function ticks([low, high], log) {
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((f) => f * power >= rough) ?? 10);
-  for (let t = Math.ceil(low / step - 1e-9); t * step <= high + 1e-9; t++)
-    found.push(t * step);
+  for (let t = Math.ceil(low / step - 1e-9); t * step <= high + 1e-9; t++) found.push(t * step);
   return found;
 }
 
@@ -333,10 +309,8 @@ export function plot(axes) {
     const f = log ? (/** @type {number} */ v) => Math.log(Math.max(v, low)) : Number;
     return (f(value) - f(low)) / (f(high) - f(low));
   };
-  const right = (/** @type {number} */ value) =>
-    LEFT + place(value, rangeX, logX) * (WIDE - LEFT - 8);
-  const up = (/** @type {number} */ value) =>
-    HIGH - BELOW - place(value, rangeY, logY) * (HIGH - BELOW - 8);
+  const right = (/** @type {number} */ value) => LEFT + place(value, rangeX, logX) * (WIDE - LEFT - 8);
+  const up = (/** @type {number} */ value) => HIGH - BELOW - place(value, rangeY, logY) * (HIGH - BELOW - 8);
   const frame = drawing("g", { class: "dip-axes" });
   for (const t of ticks(rangeX, logX))
     frame.append(
@@ -350,18 +324,10 @@ export function plot(axes) {
   for (const t of ticks(rangeY, logY))
     frame.append(
       drawing("path", { d: `M${LEFT} ${up(t)}H${WIDE - 8}` }),
-      drawing(
-        "text",
-        { x: LEFT - 4, y: up(t) + 4, "text-anchor": "end" },
-        label(t),
-      ),
+      drawing("text", { x: LEFT - 4, y: up(t) + 4, "text-anchor": "end" }, label(t)),
     );
   frame.append(
-    drawing(
-      "text",
-      { x: (LEFT + WIDE) / 2, y: HIGH - 6, "text-anchor": "middle" },
-      x,
-    ),
+    drawing("text", { x: (LEFT + WIDE) / 2, y: HIGH - 6, "text-anchor": "middle" }, x),
     drawing(
       "text",
       {
@@ -421,9 +387,7 @@ export function plot(axes) {
               class: "dip-line",
             }),
           );
-        inside.append(
-          drawing("circle", { cx: right(at), cy: up(high), r: 4, fill: colour }),
-        );
+        inside.append(drawing("circle", { cx: right(at), cy: up(high), r: 4, fill: colour }));
       }
       if (name) legend.append(key(name, colour, high === undefined ? "2 3" : "dot"));
     }
@@ -446,12 +410,7 @@ export function key(name, colour, dash) {
           class: "dip-line",
           "stroke-dasharray": dash ?? "none",
         });
-  return element(
-    "span",
-    {},
-    drawing("svg", { viewBox: "0 0 22 10", "aria-hidden": "true" }, sign),
-    name,
-  );
+  return element("span", {}, drawing("svg", { viewBox: "0 0 22 10", "aria-hidden": "true" }, sign), name);
 }
 
 /**
@@ -482,9 +441,7 @@ export function keep(model, values) {
  * @param {string} name
  */
 export function bytes(model, name) {
-  const { buffer, byteOffset, byteLength } = /** @type {DataView} */ (
-    model.get(name)
-  );
+  const { buffer, byteOffset, byteLength } = /** @type {DataView} */ (model.get(name));
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
