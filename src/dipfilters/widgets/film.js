@@ -47,7 +47,7 @@ function render({ model, el }) {
     rangeX: [1, looks[looks.length - 1]],
     rangeY: model.get("decibels"),
   });
-  const stage = element("div", { class: "dip-views" });
+  const stage = element("div", { class: "dip-views dip-film" });
   const slide = slider(
     { label: "step k", min: 0, max: looks.length - 1, value: nearest(), show: (i) => String(looks[i]) },
     (i) => change({ step: looks[i] }),
@@ -103,7 +103,7 @@ function render({ model, el }) {
       const first = (number * looks.length + i) * (1 + pixels.length) * count;
       const value = run.psnr[run.steps.indexOf(looks[i])];
       output.paint(greys(levels(frames.subarray(first, first + count))));
-      output.entitle(`${run.method}, ${value.toFixed(1)} dB`);
+      output.entitle(`${run.method}\n${value.toFixed(1)} dB`);
       const start = first + (1 + spot) * count;
       row.root.hidden = !run.rows;
       row.paint(signed(new Int8Array(frames.buffer, frames.byteOffset + start, count), 90));
