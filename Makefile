@@ -7,7 +7,7 @@ PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-CHECKED := src tools tests benchmarks notebooks
+CHECKED := src tools tests benchmarks notebooks book/_ext
 
 .PHONY: help
 help: ## this list
@@ -32,15 +32,47 @@ book: .venv/.installed ## run what is not up to date, then build the pages
 test: .venv/.installed tests/js/node_modules/.installed browser ## everything that must hold
 	@$(MAKE) checks
 	@echo "tests"
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -m "not long"
 	@$(MAKE) test-notebooks
 
 .PHONY: test-nobrowser
 test-nobrowser: .venv/.installed tests/js/node_modules/.installed ## the same without the tests that need a browser
 	@$(MAKE) checks
 	@echo "tests, without a browser"
-	@$(PY) -m pytest -q -m "not browser"
+	@$(PY) -m pytest -q -m "not browser and not long"
 	@$(MAKE) test-notebooks
+
+.PHONY: pdf
+pdf: .venv/.installed browser ## print the whole book to _build/book.pdf
+	@$(PY) -m tools.build
+	@$(PY) -m tools.pdf
+
+.PHONY: zip
+zip: .venv/.installed ## pack the built pages to take along: _build/book.zip
+	@$(PY) -m tools.build
+	@$(PY) -m tools.archive
+
+.PHONY: site
+site: .venv/.installed browser ##+ all that is published, in _build/site: pages, PDF and zip
+	@$(MAKE) pdf zip
+	@rm -rf _build/site && cp -R _build/html _build/site
+	@cp _build/book.pdf _build/book.zip _build/site/
+	@echo "_build/site is what goes online"
+
+.PHONY: linkcheck
+linkcheck: .venv/.installed ##+ links within the book must hold; links to elsewhere are warned about
+	@$(PY) -m tools.build
+	@$(PY) -m tools.linkcheck
+
+.PHONY: test-upgraded
+test-upgraded: ##+ the whole test with the newest versions that the dependencies allow
+	@$(MAKE) lock UPGRADE=1
+	@$(MAKE) test
+
+.PHONY: test-long
+test-long: .venv/.installed browser ##+ what takes too long for every day: the whole book as a PDF, and the like
+	@$(PY) -m tools.build
+	@$(PY) -m pytest -q -m long
 
 .PHONY: checks
 checks: lint types scripts fresh
@@ -55,7 +87,7 @@ lint: .venv/.installed ##+ style and format
 
 .PHONY: types
 types: .venv/.installed ##+ types, in the notebooks too
-	@$(PY) -m mypy --no-error-summary src tools tests benchmarks
+	@$(PY) -m mypy --no-error-summary src tools tests benchmarks book/_ext/*.py
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
@@ -85,7 +117,8 @@ test-notebooks: .venv/.installed ##+ every notebook at the quick profile, cell b
 	@echo "notebooks at the quick profile"
 	@$(PY) -m tools.quick
 	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. \
-	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg _build/quick
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	  --junitxml=_build/quick/report.xml _build/quick
 
 .PHONY: execute
 execute: .venv/.installed ## run notebooks, as published or with parameters
