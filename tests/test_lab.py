@@ -1,4 +1,4 @@
-"""The row explorer in JupyterLab: what the reader does there, Python sees, and the other way round."""
+"""The row explorer in JupyterLab and in Notebook 7: what the reader does, Python sees, and back again."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ CELLS = (
 )
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a JupyterLab that serves one notebook."""
+@pytest.fixture(params=["jupyterlab", "notebook"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a server of each kind has a notebook with the figure."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, tmp_path / "figure.ipynb")
@@ -53,7 +53,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
     }
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
+            [sys.executable, "-m", request.param, "--no-browser", "--allow-root", *options],
             env=os.environ | folders | {"PYTHONPATH": str(ROOT / "src")},
             stdout=log,
             stderr=log,
@@ -66,7 +66,8 @@ def lab(tmp_path: Path) -> Iterator[str]:
             except (URLError, OSError):
                 assert server.poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        view = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[request.param]
+        yield f"http://127.0.0.1:{port}/{view}/figure.ipynb"
     finally:
         server.terminate()
         server.wait(30)
@@ -80,10 +81,10 @@ def run_cell(page: Page, number: int) -> None:
     expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=90_000)
 
 
-def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(lab: str) -> None:
+def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(address: str) -> None:
     with site_browser.launch() as chrome:
         page = chrome.new_context(viewport={"width": 1200, "height": 1400}).new_page()
-        page.goto(f"{lab}/lab/tree/figure.ipynb")
+        page.goto(address)
         page.locator(".jp-CodeCell").nth(3).wait_for(timeout=90_000)
         expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
             "data-status", "idle", timeout=90_000

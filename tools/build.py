@@ -100,7 +100,7 @@ def jupyter_book(root: Path, words: Sequence[str]) -> subprocess.CompletedProces
 
 
 def build(root: Path, stage: Path, work: Path) -> Path:
-    """Build what is staged anew and return the folder of the finished pages, still apart from the old ones."""
+    """Build what is staged anew; gives the folder of the finished pages, still apart from the old ones."""
     shutil.rmtree(work, ignore_errors=True)
     options = ["build", "-W", "--keep-going", "--path-output", str(work)]
     done = jupyter_book(root, [*options, str(stage)])

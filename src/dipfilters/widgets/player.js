@@ -296,7 +296,7 @@ function render({ model, el }) {
       { class: "dip", role: "group", "aria-label": "Twicing player" },
       element("div", { class: "dip-controls" }, filters.root, noises.root, again),
       element("div", { class: "dip-controls" }, play.root, slide.root),
-      element("div", { class: "dip-views" }, ...views.map((view) => view.root)),
+      element("div", { class: "dip-views dip-film" }, ...views.map((view) => view.root)),
       said,
       element("div", { class: "dip-views dip-plots" }, errors.root),
     ),
