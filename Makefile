@@ -29,14 +29,14 @@ book: .venv/.installed ## run what is not up to date, then build the pages
 	@$(PY) -m tools.build
 
 .PHONY: test
-test: .venv/.installed browser ## everything that must hold
+test: .venv/.installed tests/js/node_modules/.installed browser ## everything that must hold
 	@$(MAKE) checks
 	@echo "tests"
 	@$(PY) -m pytest -q -m "not long"
 	@$(MAKE) test-notebooks
 
 .PHONY: test-nobrowser
-test-nobrowser: .venv/.installed ## the same without the tests that need a browser
+test-nobrowser: .venv/.installed tests/js/node_modules/.installed ## the same without the tests that need a browser
 	@$(MAKE) checks
 	@echo "tests, without a browser"
 	@$(PY) -m pytest -q -m "not browser and not long"
@@ -75,7 +75,7 @@ test-long: .venv/.installed browser ##+ what takes too long for every day: the w
 	@$(PY) -m pytest -q -m long
 
 .PHONY: checks
-checks: lint types fresh
+checks: lint types scripts fresh
 	@$(PY) -m tools.address
 	@$(PY) -m tools.build
 
@@ -93,6 +93,20 @@ types: .venv/.installed ##+ types, in the notebooks too
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
 	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition _build/types/*.ipynb
 	@echo "types are right"
+
+.PHONY: scripts
+scripts: tests/js/node_modules/.installed ##+ types, style and format of the figures' scripts
+	@cd tests/js && node node_modules/typescript/bin/tsc -p .
+	@cd tests/js && node_modules/.bin/biome check --config-path=. --error-on-warnings --log-level=error \
+	  ../../src/dipfilters/widgets ../../book/_static
+	@echo "scripts are right"
+
+# Node comes with the Python packages of the lock, and stands first in the path of what needs it.
+scripts tests/js/node_modules/.installed test test-nobrowser: export PATH := $(CURDIR)/.venv/bin:$(PATH)
+tests/js/node_modules/.installed: tests/js/package-lock.json .venv/.installed
+	@echo "installing what checks the figures' scripts"
+	@cd tests/js && npm ci --silent
+	@touch $@
 
 .PHONY: fresh
 fresh: .venv/.installed ##+ name the notebooks that are not up to date, and why
@@ -121,6 +135,7 @@ recheck-runs: .venv/.installed ##+ compare stored runs with the code of now
 .PHONY: bench
 bench: .venv-bench/.installed ## measure speed against other libraries, 15 minutes
 	@.venv-bench/bin/python -m benchmarks.suite
+	@$(PY) -m benchmarks.figures
 
 .PHONY: bench-quick
 bench-quick: .venv-bench/.installed ##+ the same on less work, under 3 minutes; keeps nothing

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tools import address, bench_page, fresh, notebooks, record, status
+from tools import address, bench_page, fresh, notebooks, record, status, widgets
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
@@ -45,10 +45,10 @@ def stage(root: Path, target: Path, to: address.Address) -> None:
     """Copy what is a page, or what pages need, to `target`, with the status page and the address `to`."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=CLUTTER)
-    for path in (*(root / name for name in SETTINGS), *notebooks.chapters(root)):
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, place)
+    for name in SETTINGS:
+        shutil.copy2(root / name, target / name)
+    for path in notebooks.chapters(root):
+        notebooks.write(widgets.for_page(notebooks.read(path)), target / path.relative_to(root))
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
     bench_page.write(root, target / "book")
     address.write(target, to)
@@ -100,7 +100,7 @@ def jupyter_book(root: Path, words: Sequence[str]) -> subprocess.CompletedProces
 
 
 def build(root: Path, stage: Path, work: Path) -> Path:
-    """Build what is staged anew and return the folder of the finished pages, still apart from the old ones."""
+    """Build what is staged anew; gives the folder of the finished pages, still apart from the old ones."""
     shutil.rmtree(work, ignore_errors=True)
     options = ["build", "-W", "--keep-going", "--path-output", str(work)]
     done = jupyter_book(root, [*options, str(stage)])

@@ -40,7 +40,7 @@ def finish(app: Sphinx, trouble: Exception | None) -> None:
             text = page.read_text("utf-8")
             if page.name != "search.html":
                 text = SEARCH.sub("", text)
-            page.write_text(with_sizes(text, page, lighter), "utf-8")
+            page.write_text(with_sizes(with_plain_roles(text), page, lighter), "utf-8")
     keep_used_icons(site)
     write_first_page(app, site)
     write_not_found(app, site)
@@ -60,6 +60,26 @@ def lighten(folder: Path) -> dict[Path, Path]:
         else:
             small.unlink()
     return lighter
+
+
+# What misleads who listens to a page: names that say another thing than the text does, a list of what are no
+# items, the lines of a signature as definitions without a term.
+MISNAMED = re.compile(
+    r'(<(?:summary|button class="[^"]*(?:search-button-field|theme-switch-button)[^"]*"))'
+    r'\s+aria-label="(?:Toggle hidden content|Search|Color mode)"'
+)
+NO_LIST = re.compile(r'<div role="list" class="citation-list">')
+SIGNATURE = re.compile(r"<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>", re.DOTALL)
+
+
+def with_plain_roles(text: str) -> str:
+    """The page without roles and names that do not fit."""
+    text = NO_LIST.sub('<div class="citation-list">', MISNAMED.sub(r"\1", text))
+
+    def lines(match: re.Match[str]) -> str:
+        return f'<div class="sig-lines">{match[1].replace("<dd>", "<div>").replace("</dd>", "</div>")}</div>'
+
+    return SIGNATURE.sub(lines, text)
 
 
 def with_sizes(text: str, page: Path, lighter: dict[Path, Path]) -> str:
