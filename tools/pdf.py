@@ -101,17 +101,18 @@ class Assembly:
         return found
 
     def _still(self, article: Tag, page: str) -> None:
-        """Put the still picture, or a word where to look, in the place of each interactive figure."""
+        """Leave of each interactive figure the still picture, or a word where to look if there is none."""
         views = article.select(f'script[type="{WIDGET}"]')
         pictures = stand_ins(self.root / f"{page}.ipynb") if views else {}
         for view in views:
-            png = pictures.get(json.loads(view.get_text())["model_id"])
-            output = view.find_parent(class_="cell_output")
-            if png is not None:
+            cell = view.find_parent(class_="cell")
+            before = cell.find_previous_sibling() if cell is not None else None
+            if cell is not None and before is not None and before.select_one("figure img") is not None:
+                cell.decompose()  # the build put the still picture, with its caption, before the figure
+                continue
+            if png := pictures.get(json.loads(view.get_text())["model_id"]):
                 source = f"data:image/png;base64,{png}"
                 text = f'<img alt="A still picture of the interactive figure" src="{source}" />'
-            elif output is not None and output.find("img") is not None:
-                continue  # a still picture is on the page already
             else:
                 where = f"{self.published.site}{page}.html"
                 link = f'<a href="{where}">{where}</a>'

@@ -81,6 +81,17 @@ def test_figures_are_whole_hints_open_and_an_interactive_one_is_still(first: Bea
     assert "cite" not in first.get_text()
 
 
+def test_a_still_picture_that_the_build_put_on_the_page_stays_alone(built: Path) -> None:
+    page = built / "_build" / "html" / "notebooks" / "01-one.html"
+    image = '<img src="../_images/still.webp" alt="a still picture, in words" />'
+    still = f'<div class="cell"><figure>{image}</figure></div>'
+    text = page.read_text("utf-8").replace('<div class="cell_output">', f'{still}<div class="cell"><div>')
+    page.write_text(text.replace("</script></div><details", "</script></div></div><details"), "utf-8")
+    article = pdf.Assembly(built).article("notebooks/01-one")
+    sources = [str(image["src"]) for image in article.find_all("img")]
+    assert sources == ["../html/_images/a.webp", "../html/_images/still.webp"]
+
+
 def test_an_interactive_figure_without_a_still_one_says_where_it_moves(built: Path) -> None:
     notebooks.write(new_notebook(cells=[]), built / "notebooks" / "01-one.ipynb")
     article = pdf.Assembly(built).article("notebooks/01-one")
