@@ -26,7 +26,7 @@ PRINTED_WIDTH = 605  # CSS pixels between the margins of pdf.css: 160 mm
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RUNNING = "font: 9pt 'Source Serif 4', serif; color: #555d66"  # the chapter's title above its pages
 LONG = 16  # lines of a listing that may break across pages
-LEFT_OUT = "a.headerlink, .book-cite, script:not([type]), style, button, .cell.tag_install"
+LEFT_OUT = "a.headerlink, .book-cite, .toctree-wrapper, script:not([type]), style, button, .cell.tag_install"
 
 # Formulas and tables that are wider than the paper are made to fit; no number of this is seen by a reader.
 FIT = """() => {
