@@ -50,7 +50,8 @@ def executed(figure: str, layout: str) -> NotebookNode:
         },
     }
     metadata = {"widgets": {STATE: {"state": models, "version_major": 2, "version_minor": 0}}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    made: NotebookNode = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return made
 
 
 def kept(figure: str, layout: str) -> NotebookNode:
