@@ -32,15 +32,39 @@ book: .venv/.installed ## run what is not up to date, then build the pages
 test: .venv/.installed browser ## everything that must hold
 	@$(MAKE) checks
 	@echo "tests"
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -m "not long"
 	@$(MAKE) test-notebooks
 
 .PHONY: test-nobrowser
 test-nobrowser: .venv/.installed ## the same without the tests that need a browser
 	@$(MAKE) checks
 	@echo "tests, without a browser"
-	@$(PY) -m pytest -q -m "not browser"
+	@$(PY) -m pytest -q -m "not browser and not long"
 	@$(MAKE) test-notebooks
+
+.PHONY: test-long
+test-long: .venv/.installed browser ##+ what takes minutes: other libraries, fuzzing, faults
+	@$(PY) -m pytest -q -m long
+
+.PHONY: test-colab
+test-colab: .venv/.installed ##+ install cell and notebooks with Colab's libraries
+	@$(PY) -m tools.environments colab --python "$(PYTHON)" $${TORCH:+--torch "$$TORCH"}
+
+.PHONY: colab-env
+colab-env: .venv/.installed ##+ only Colab's libraries, in .venv-colab
+	@$(PY) -m tools.environments colab-env --python "$(PYTHON)" $${TORCH:+--torch "$$TORCH"}
+
+.PHONY: test-lowest
+test-lowest: .venv/.installed ##+ the package's tests with the lowest versions allowed
+	@$(PY) -m tools.environments lowest --python "$(PYTHON)"
+
+.PHONY: test-newest
+test-newest: .venv/.installed ##+ the package's tests with the newest versions allowed
+	@$(PY) -m tools.environments newest --python "$(PYTHON)"
+
+.PHONY: test-clean
+test-clean: .venv/.installed ##+ the package alone, as a stranger installs it
+	@$(PY) -m tools.environments clean --python "$(PYTHON)"
 
 .PHONY: checks
 checks: lint types fresh

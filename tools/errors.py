@@ -72,6 +72,10 @@ class BrowserMissing(BookError):
     """No Chrome or Chromium was found that runs."""
 
 
+class EnvironmentBroken(BookError):
+    """An environment could not be made, or the package does not hold in it."""
+
+
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run a tool's `main` on the command line's words; trouble becomes one message and status 1."""
     try:

@@ -128,7 +128,7 @@ def run(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     for cell, done in zip(result.cells, executed.cells, strict=True):
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
-            cell.outputs = _outputs(cell, done.outputs, path.name)
+            cell.outputs = kept_outputs(cell, done.outputs, path.name)
     result.metadata.setdefault(PACKAGE, NotebookNode())["run"] = facts
     return result
 
@@ -166,7 +166,7 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     return executed
 
 
-def _outputs(cell: NotebookNode, outputs: list[NotebookNode], name: str) -> list[NotebookNode]:
+def kept_outputs(cell: NotebookNode, outputs: list[NotebookNode], name: str) -> list[NotebookNode]:
     """The outputs to keep: no timing, streams in one piece, stderr only dropped where a bar is expected."""
     kept: list[NotebookNode] = []
     for output in outputs:
