@@ -1,7 +1,7 @@
 """`make test-colab`, `test-lowest`, `test-newest`, `test-wheel`: the package where other libraries are.
 
-Each environment is a folder .venv-NAME of its own, made anew. What is installed there is the commit that is checked
-out, by the requirement of the notebooks' install cell with this folder in the place of its address.
+Each environment is a folder .venv-NAME of its own, made anew. What is installed there is the commit that is
+checked out, by the requirement of the notebooks' install cell with this folder in the place of its address.
 """
 
 import argparse
@@ -202,9 +202,8 @@ def check_colab(root: Path, python: str, torch: str | None) -> None:
     begun = time.monotonic()
     for path in tqdm(paths, desc="notebooks with Colab's libraries", unit="notebook"):
         run_cells(colab, notebooks.read(path), path.name, folder)
-    print(
-        f"{len(paths)} notebooks passed with Colab's libraries in {(time.monotonic() - begun) / 60:.1f} minutes"
-    )
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{len(paths)} notebooks passed with Colab's libraries in {minutes:.1f} minutes")
 
 
 def run_cells(environment: Environment, notebook: NotebookNode, name: str, folder: Path) -> None:
