@@ -112,6 +112,7 @@ class Environment:
         print(f"making {self.folder.name}", flush=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._run([python, "-m", "venv", str(self.folder)], "cannot be made; name a Python that has venv")
+        self.run("-m", "pip", "--quiet", "install", "--upgrade", "pip")  # an old one knows no git+file:///
 
     def run(self, *words: str) -> str:
         """What its Python prints, called with these words away from the checkout's sources."""
@@ -183,10 +184,12 @@ def check_colab(root: Path, python: str, torch: str | None) -> None:
     (cell,) = (cell for cell in first.cells if "install" in notebooks.tags(cell))
     source, changed = re.subn(r"git\+https://[\w./-]+", address(root), cell.source)
     assert changed == 1, cell.source
-    run_cells(
-        colab, nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), "the install cell", root
-    )
+    installing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    run_cells(colab, installing, "the install cell", root)
     after = colab.versions()
+    if "dipfilters" not in after:  # a %pip that fails raises nothing
+        told = "".join(output.get("text", "") for output in installing.cells[0].outputs)
+        raise EnvironmentBroken(f"{told}the install cell installed nothing")
     moved = [
         f"{name} {old} → {after.get(name, 'gone')}" for name, old in before.items() if after.get(name) != old
     ]
