@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines import cuda
+from dipfilters.engines import pieces
 from dipfilters.filters import Engine, MemoryBudgetError, Normalize
 from dipfilters.images import check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
@@ -27,7 +27,6 @@ _TOLERANCE = 1e-5  # of Lanczos, a tenth of what a picture needs: the divergence
 _PRODUCTS = 14  # of one run with the picture as input, as a rule
 _TRIAL = 96  # a product is timed on a part of so many pixels a side
 _FEWEST = 200  # columns: with fewer the low rank shows in the picture
-_BATCHES = (2**24, 2**22, 2**20, 2**18)  # entries at a time on a card, fewer each time its memory runs out
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,11 @@ def denoise(
     begun = time.perf_counter()
     architecture = architecture or vanilla(1, 11)
     columns = None
-    with _device_memory(noisy):
-        if architecture.pad_once and 3 * _PRODUCTS * _seconds_of_product(noisy, architecture) > budget_s:
-            columns = _affordable_columns(noisy, architecture, memory_gb)
+    if architecture.pad_once and 3 * _PRODUCTS * _seconds_of_product(noisy, architecture) > budget_s:
+        columns = _affordable_columns(noisy, architecture, memory_gb)
     run, unit = 3 * (1 if columns else _PRODUCTS), "run" if columns else "product"
-    bars = tqdm(total=run, desc="denoising", unit=unit, disable=not progress)
-    with _device_memory(noisy), bars as bar:
+    bar = tqdm(total=run, desc="denoising", unit=unit, disable=not progress)
+    with bar, _device_memory(noisy):
         twice = _Twice(architecture, columns, seed, memory_gb, bar.update)
         for last in _LASTS:
             steps = step_grid(last, _STOPS)
@@ -142,15 +140,14 @@ def denoise(
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _device_memory(noisy: Tensor) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        height, width = noisy.shape[1:]
         raise MemoryBudgetError(
-            f"the memory of {noisy.device} ran out at {height}×{width} pixels; end what else uses it, denoise "
-            f"parts of the picture, or give noisy.cpu() to denoise by the processor"
+            f"the memory of {noisy.device} ran out at {noisy.shape[1]}×{noisy.shape[2]} pixels; end what "
+            f"else uses it, denoise parts of the picture, or give noisy.cpu() to denoise by the processor"
         ) from error
 
 
@@ -160,17 +157,12 @@ class _Watched(TangentFilter):
     tick: Callable[[], object] = staticmethod(lambda: None)
 
     def _times_kernel(self, columns: Tensor) -> Tensor:
-        product = self._in_pieces(columns) if self.engine == "cuda" else super()._times_kernel(columns)
+        if self._walk is not None and self.engine == "cuda":
+            product = pieces.product(*self._walk, columns)
+        else:
+            product = super()._times_kernel(columns)
         self.tick()
         return product
-
-    def _in_pieces(self, columns: Tensor) -> Tensor:
-        assert self._walk is not None
-        for entries in _BATCHES[:-1]:
-            with contextlib.suppress(torch.OutOfMemoryError):
-                return cuda.product(*self._walk, columns, batch_entries=entries)
-            torch.cuda.empty_cache()
-        return cuda.product(*self._walk, columns, batch_entries=_BATCHES[-1])
 
 
 @dataclass(frozen=True)
