@@ -308,6 +308,8 @@ def _read(path: Path, head: Values) -> list[Finished]:
     finished = []
     try:
         numbers = dict(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+        if strange := [key for key, array in numbers.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"no array under {strange[0]}")
         text = json.loads(str(numbers["text"]))
         for i, entry in enumerate(text["settings"]):
             arrays = {key.partition("/")[2]: numbers[key] for key in numbers if key.startswith(f"{i}/")}
