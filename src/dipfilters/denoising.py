@@ -208,9 +208,10 @@ def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
     """The time of one product, from that of a part of the picture: it grows with the square of the pixels."""
     part = noisy[:, :_TRIAL, :_TRIAL].double()
     filter = _filter(part, architecture, 1.0, 1.0)
-    filter.apply(part)  # the first call compiles
-    begun = time.perf_counter()
-    filter.apply(part)
+    with _device_memory(part):
+        filter.apply(part)  # the first call compiles
+        begun = time.perf_counter()
+        filter.apply(part)
     return (time.perf_counter() - begun) * (noisy[0].numel() / part[0].numel()) ** 2
 
 
