@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import bench_page, fresh, notebooks, record, status
+from tools import bench_page, execute, fresh, notebooks, record, status
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
@@ -50,8 +50,10 @@ def stage(root: Path, target: Path) -> None:
 
 def build(root: Path) -> Path:
     """Build anew and return the folder of the finished pages, still apart from the old ones."""
-    work = root / "_build" / "work"
-    shutil.rmtree(work, ignore_errors=True)
+    # A folder of its own: what a killed build left running goes on writing in another.
+    work = root / "_build" / f"work-{os.getpid()}"
+    for old in work.parent.glob("work*"):
+        shutil.rmtree(old, ignore_errors=True)
     # Not its script: the first line of one breaks when the environment's path holds a space.
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", "-W", "--keep-going", "--path-output", str(work)]
@@ -74,6 +76,13 @@ def build(root: Path) -> Path:
     return pages
 
 
+def recover(html: Path) -> None:
+    """Put the old pages back that a build killed while it swapped has moved away."""
+    old = html.with_name("html.old")
+    if old.is_dir() and not html.exists():
+        old.replace(html)
+
+
 def swap(pages: Path, html: Path) -> None:
     """Put the new pages in the place of the old ones."""
     old = html.with_name("html.old")
@@ -90,7 +99,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--root", type=Path, default=notebooks.ROOT)
     root = parser.parse_args(arguments).root.resolve()
     fresh.check(root)
+    with execute.lock(root, "build", "building the pages"):
+        _build(root)
+
+
+def _build(root: Path) -> None:
     html = root / "_build" / "html"
+    recover(html)
     stamp = html / STAMP
     inputs = inputs_digest(root)
     if stamp.is_file() and stamp.read_text("utf-8") == inputs:

@@ -39,16 +39,16 @@ PROFILES = ("quick", "full")
 
 
 @contextlib.contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """Hold the right to execute below `root`; the system gives it back however the process ends."""
-    path = root / "_build" / "execute.lock"
+def lock(root: Path, name: str = "execute", doing: str = "executing notebooks") -> Iterator[None]:
+    """Hold the right to execute, or build, below `root`; the system frees it however the process ends."""
+    path = root / "_build" / f"{name}.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise Busy(f"process {file.read()} is executing notebooks; wait for it, or end it") from error
+            raise Busy(f"process {file.read()} is {doing}; wait for it, or end it") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
