@@ -15,6 +15,7 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,7 @@ MEASURE = '''
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +106,7 @@ def run(*seeds):
 
 
 @pytest.fixture
-def here(tmp_path) -> Path:
+def here(tmp_path):
     """A folder with the module above."""
     folder = tmp_path / ODD
     folder.mkdir()
@@ -153,6 +155,7 @@ def test_killed_while_a_run_is_stored(here, point):
         f"""
         import os, signal
         from pathlib import Path
+from typing import Any
         import other
         plain = Path.{method}
         def last(path, content):
@@ -512,7 +515,7 @@ def card(monkeypatch):
 
 def test_where_a_cards_memory_runs_out_pieces_get_smaller(card):
     noisy = add_noise(flat_and_textured(1, 20, 18), 0.1, generator=generator(0))
-    options = {"architecture": vanilla(1, 5), "budget_s": 1e9, "progress": False}
+    options: Any = {"architecture": vanilla(1, 5), "budget_s": 1e9, "progress": False}
     card(2**30)
     expected = denoise(noisy, 0.1, **options)
     asked = card(2**20)

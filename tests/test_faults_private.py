@@ -117,7 +117,7 @@ OPENS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickl
 
 @pytest.mark.parametrize("folder", ["src", "tools", "benchmarks", "notebooks"])
 def test_nothing_stored_is_unpickled(folder: str) -> None:
-    """No module that unpickles is imported, no torch.load called, and every np.load says allow_pickle=False."""
+    """No module that unpickles is imported, and every call of load is of json, or forbids pickles."""
     sources = {path: path.read_text("utf-8") for path in (ROOT / folder).rglob("*.py")}
     for path in (ROOT / folder).glob("*.ipynb"):
         cells = notebooks.computing_cells(notebooks.read(path))

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ MANY = settings(SOME, max_examples=12_000, derandomize=False, print_blob=True)
 
 
 @st.composite
-def changed(draw, content: bytes, heads: tuple[int, ...] = (40, 200)) -> bytes:
+def changed(draw, content, heads=(40, 200)):
     """One to six changes: another value, a part cut out, doubled or put in, the rest left out."""
     new = bytearray(content)
     for _ in range(draw(st.integers(1, 6))):
@@ -65,7 +66,7 @@ def pictures() -> dict[str, bytes]:
     alpha.putalpha(grey)
     exif = Image.Exif()
     exif[274] = 6
-    wanted = {
+    wanted: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "grey.png": (grey, {}),
         "deep.png": (deep, {}),
         "alpha.png": (alpha, {}),
@@ -199,7 +200,7 @@ def packed(members: dict[str, bytes], compressed: bool) -> bytes:
 
 
 @st.composite
-def run_files(draw, content: bytes) -> bytes:
+def run_files(draw, content):
     """The file changed as it lies there; or what is in it, with a sound zip file around it."""
     if draw(st.booleans()):
         return draw(changed(content))

@@ -136,8 +136,10 @@ def wait_for(happened: Callable[[], bool]) -> None:
 def test_the_kernel_of_a_killed_execution_ends_by_itself(book: Path) -> None:
     path = notebooks.chapters(book)[0]
     notebook = notebooks.read(path)
-    wait = "import os, time\nopen('part', 'w').write(str(os.getpid()))\nos.rename('part', 'pid')\ntime.sleep(120)"
-    notebook.cells[-1].source = wait
+    notebook.cells[-1].source = (
+        "import os, time\nopen('part', 'w').write(str(os.getpid()))\n"
+        "os.rename('part', 'pid')\ntime.sleep(120)"
+    )
     notebooks.write(notebook, path)
     before = path.read_bytes()
     command = [sys.executable, "-m", "tools.execute", "01", "--root", str(book)]
