@@ -250,7 +250,7 @@ def run_cells(environment: Environment, notebook: NotebookNode, name: str, folde
         manager = AsyncKernelManager(kernel_name="colab", transport="ipc", ip=str(Path(sockets, "kernel")))
         client = NotebookClient(notebook, km=manager, resources={"metadata": {"path": str(folder)}})
         try:
-            client.execute()
+            client.execute(cleanup_kc=True)  # ends the kernel as well
         except CellExecutionError as error:
             told = f"{name} with Colab's libraries: {error.ename}: {error.evalue}\n{error}"
             raise CellFailed(told) from error
