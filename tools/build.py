@@ -77,10 +77,11 @@ def build(root: Path) -> Path:
 
 
 def recover(html: Path) -> None:
-    """Put the old pages back that a build killed while it swapped has moved away."""
+    """Put the old pages back that a build killed while it swapped has moved away, or remove what it left."""
     old = html.with_name("html.old")
     if old.is_dir() and not html.exists():
         old.replace(html)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def swap(pages: Path, html: Path) -> None:
