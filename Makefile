@@ -7,7 +7,7 @@ PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-CHECKED := src tools tests benchmarks notebooks
+CHECKED := src tools tests benchmarks notebooks book/_ext
 
 .PHONY: help
 help: ## this list
@@ -29,21 +29,49 @@ book: .venv/.installed ## run what is not up to date, then build the pages
 	@$(PY) -m tools.build
 
 .PHONY: test
-test: .venv/.installed browser ## everything that must hold
+test: .venv/.installed tests/js/node_modules/.installed browser ## everything that must hold
 	@$(MAKE) checks
 	@echo "tests"
 	@$(PY) -m pytest -q -m "not long"
 	@$(MAKE) test-notebooks
 
 .PHONY: test-nobrowser
-test-nobrowser: .venv/.installed ## the same without the tests that need a browser
+test-nobrowser: .venv/.installed tests/js/node_modules/.installed ## the same without the tests that need a browser
 	@$(MAKE) checks
 	@echo "tests, without a browser"
 	@$(PY) -m pytest -q -m "not browser and not long"
 	@$(MAKE) test-notebooks
 
+.PHONY: pdf
+pdf: .venv/.installed browser ## print the whole book to _build/book.pdf
+	@$(PY) -m tools.build
+	@$(PY) -m tools.pdf
+
+.PHONY: zip
+zip: .venv/.installed ## pack the built pages to take along: _build/book.zip
+	@$(PY) -m tools.build
+	@$(PY) -m tools.archive
+
+.PHONY: site
+site: .venv/.installed browser ##+ all that is published, in _build/site: pages, PDF and zip
+	@$(MAKE) pdf zip
+	@rm -rf _build/site && cp -R _build/html _build/site
+	@cp _build/book.pdf _build/book.zip _build/site/
+	@echo "_build/site is what goes online"
+
+.PHONY: linkcheck
+linkcheck: .venv/.installed ##+ links within the book must hold; links to elsewhere are warned about
+	@$(PY) -m tools.build
+	@$(PY) -m tools.linkcheck
+
+.PHONY: test-upgraded
+test-upgraded: ##+ the whole test with the newest versions that the dependencies allow
+	@$(MAKE) lock UPGRADE=1
+	@$(MAKE) test
+
 .PHONY: test-long
-test-long: .venv/.installed browser ##+ what takes minutes: other libraries, fuzzing, faults
+test-long: .venv/.installed browser ##+ what takes too long for every day: the whole book as a PDF, and the like
+	@$(PY) -m tools.build
 	@$(PY) -m pytest -q -m long
 
 .PHONY: test-colab
@@ -67,7 +95,7 @@ test-clean: .venv/.installed ##+ the package alone, as a stranger installs it
 	@$(PY) -m tools.environments clean --python "$(PYTHON)"
 
 .PHONY: checks
-checks: lint types fresh
+checks: lint types scripts fresh
 	@$(PY) -m tools.address
 	@$(PY) -m tools.build
 
@@ -79,12 +107,26 @@ lint: .venv/.installed ##+ style and format
 
 .PHONY: types
 types: .venv/.installed ##+ types, in the notebooks too
-	@$(PY) -m mypy --no-error-summary src tools tests benchmarks
+	@$(PY) -m mypy --no-error-summary src tools tests benchmarks book/_ext/*.py
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
 	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition _build/types/*.ipynb
 	@echo "types are right"
+
+.PHONY: scripts
+scripts: tests/js/node_modules/.installed ##+ types, style and format of the figures' scripts
+	@cd tests/js && node node_modules/typescript/bin/tsc -p .
+	@cd tests/js && node_modules/.bin/biome check --config-path=. --error-on-warnings --log-level=error \
+	  ../../src/dipfilters/widgets ../../book/_static
+	@echo "scripts are right"
+
+# Node comes with the Python packages of the lock, and stands first in the path of what needs it.
+scripts tests/js/node_modules/.installed test test-nobrowser: export PATH := $(CURDIR)/.venv/bin:$(PATH)
+tests/js/node_modules/.installed: tests/js/package-lock.json .venv/.installed
+	@echo "installing what checks the figures' scripts"
+	@cd tests/js && npm ci --silent
+	@touch $@
 
 .PHONY: fresh
 fresh: .venv/.installed ##+ name the notebooks that are not up to date, and why
@@ -95,7 +137,8 @@ test-notebooks: .venv/.installed ##+ every notebook at the quick profile, cell b
 	@echo "notebooks at the quick profile"
 	@$(PY) -m tools.quick
 	@$(PY) -m pytest -q -c tests/nbval.ini --rootdir=. \
-	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg _build/quick
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	  --junitxml=_build/quick/report.xml _build/quick
 
 .PHONY: execute
 execute: .venv/.installed ## run notebooks, as published or with parameters
@@ -112,6 +155,7 @@ recheck-runs: .venv/.installed ##+ compare stored runs with the code of now
 .PHONY: bench
 bench: .venv-bench/.installed ## measure speed against other libraries, 15 minutes
 	@.venv-bench/bin/python -m benchmarks.suite
+	@$(PY) -m benchmarks.figures
 
 .PHONY: bench-quick
 bench-quick: .venv-bench/.installed ##+ the same on less work, under 3 minutes; keeps nothing

@@ -22,6 +22,8 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 FACTS = """async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
+  for (const image of document.images) image.loading = 'eager';
+  await Promise.allSettled([...document.images].map((image) => image.decode()));
   const formulas = [...document.querySelectorAll('span.math, div.math')];
   const text = (node) => node.textContent.trim().slice(0, 60);
   return {
@@ -80,15 +82,17 @@ class Visit:
     colours: dict[str, dict[str, Any]]
 
 
+class Handler(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing: what goes wrong, the browser reports."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path, handler: type[Handler] = Handler) -> Iterator[str]:
     """Serve the folder on a free port of this machine; gives the address."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: what goes wrong, the browser reports."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

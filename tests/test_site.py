@@ -16,7 +16,7 @@ from dipfilters import PICTURES
 from dipfilters.plots import INK
 from tests import site_browser, site_html
 from tests.site_html import ROOT, SITE
-from tools import address, notebooks
+from tools import address, linkcheck, notebooks
 
 READABLE = 4.5  # WCAG 2, level AA, for text of ordinary size
 ORIGINS = ("http", "file")
@@ -26,17 +26,7 @@ ORIGINS = ("http", "file")
 
 
 def test_links_and_anchors_lead_somewhere() -> None:
-    broken = []
-    for page in site_html.pages():
-        for tag in site_html.soup(page).find_all(["a", "link"], href=True):
-            href = str(tag["href"])
-            if site_html.is_outside(href) or href == "#":
-                continue
-            path, anchor = site_html.target(page, href)
-            if not path.is_file() or SITE not in path.parents:
-                broken.append(f"{site_html.name(page)} -> {href}: no such page")
-            elif anchor and path.suffix == ".html" and anchor not in site_html.anchors(path):
-                broken.append(f"{site_html.name(page)} -> {href}: no such anchor")
+    broken = list(linkcheck.inside(SITE, address.published(ROOT).folder))
     assert not broken, "\n".join(broken)
 
 
@@ -58,7 +48,9 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
             ["script", "link", "img", "iframe", "source", "object", "form"]
         ):
             loads = [str(tag.get(key, "")) for key in ("src", "srcset", "data", "action")]
-            if tag.name == "link":
+            if tag.name == "link" and tag["rel"] != [
+                "canonical"
+            ]:  # which says where the page is, and loads nothing
                 loads.append(str(tag.get("href", "")))
             outside += [f"{site_html.name(page)}: {load}" for load in loads if site_html.is_outside(load)]
             if tag.name == "script" and re.search(r"https?://", tag.string or ""):
@@ -136,7 +128,7 @@ def test_pages_state_their_language_and_a_title_of_their_own() -> None:
 
 
 def test_every_chapter_has_its_colab_button() -> None:
-    repository, branch = address.setting(ROOT)
+    repository, branch, _ = address.published(ROOT)
     for path in notebooks.chapters(ROOT):
         page = site_html.soup(SITE / "notebooks" / f"{path.stem}.html")
         link = f"https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{path.name}"

@@ -68,6 +68,18 @@ processor time ({wall:.0f} minutes by the clock, on {threads} threads that other
 """
 
 
+ANSWERS = """
+## Interactive figures
+
+The figures that compute in the reader's browser, on {date} with {hardware}, {browser}, from a built page on
+this disk, medians of five visits. A click in the row explorer is answered in {median:.0f} ms, at most
+{largest:.0f} (a picture of {pixels} pixels, {patches} patches: both rows, three pictures, two plots).
+
+| page | all its figures answer after |
+|---|--:|
+"""
+
+
 def stored(root: Path) -> list[dict[str, Any]]:
     """The results of all runs, the newest last."""
     paths = sorted((root / "benchmarks" / "results").glob("20*.json"))
@@ -217,4 +229,10 @@ def write(root: Path, folder: Path) -> None:
     large = root / "benchmarks" / "results" / "megapixel.json"
     if large.exists():
         text += _megapixel(json.loads(large.read_text("utf-8")))
+    figures = root / "benchmarks" / "results" / "figures.json"
+    if figures.exists():
+        result = json.loads(figures.read_text("utf-8"))
+        facts = result["provenance"] | {"date": result["provenance"]["date"][:10]}
+        text += ANSWERS.format(**facts, **result["click_ms"])
+        text += "".join(f"| {name} | {ms:.0f} ms |\n" for name, ms in result["interactive_ms"].items())
     (folder / "benchmarks.md").write_text(text, "utf-8")

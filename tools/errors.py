@@ -70,6 +70,10 @@ class BuildFailed(BookError):
     """The strict build ended with warnings or errors."""
 
 
+class LinksBroken(BookError):
+    """A link within the book leads nowhere."""
+
+
 class BrowserMissing(BookError):
     """No Chrome or Chromium was found that runs."""
 

@@ -21,7 +21,7 @@ from typing import Any
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import fresh, notebooks, readme, record
+from tools import fresh, notebooks, readme, record, widgets
 from tools.errors import (
     Busy,
     CellFailed,
@@ -129,6 +129,8 @@ def run(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
             cell.outputs = kept_outputs(cell, done.outputs, path.name)
+    result.metadata.pop("widgets", None)
+    widgets.keep(result, executed)
     result.metadata.setdefault(PACKAGE, NotebookNode())["run"] = facts
     return result
 

@@ -1,20 +1,28 @@
-"""Copies of the notebooks at the quick profile in `_build/quick/`, for nbval to execute once."""
+"""Copies of the notebooks at the quick profile in `_build/quick/`, for nbval to execute once.
+
+Each says which code it was made from, so that the status page can tell whether what the tests found holds.
+"""
 
 import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools import execute, notebooks
+from nbformat import NotebookNode
+
+from tools import execute, notebooks, record
 from tools.errors import run_main
+from tools.sources import PACKAGE, Package
 
 
 def prepare(root: Path, target: Path) -> list[Path]:
     """Write the copies anew, and say where they are."""
     shutil.rmtree(target, ignore_errors=True)
-    copies = []
+    package, copies = Package(root), []
     for path in notebooks.chapters(root):
         notebook = notebooks.read(path)
+        tested = record.code(notebook, path.name, package)
+        notebook.metadata.setdefault(PACKAGE, NotebookNode())["tested"] = tested
         values = notebooks.parameters(notebook, path.name)
         quick = execute.overrides(["profile=quick"], values, path.name, []) if values else {}
         copies.append(target / path.name)

@@ -28,14 +28,18 @@ def stored(notebook: NotebookNode) -> dict[str, Any] | None:
 
 def inputs(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
     """All that decides the notebook's outputs, as it stands now."""
-    cells = notebooks.computing_cells(notebook)
     values = notebooks.parameters(notebook, name)
     return {
-        "cells": [digest(cell.source) for cell in cells],
         "parameters": values,
         "picture": picture(values["image"]) if "image" in values else None,
-        "sources": package.digests([cell.source for cell in cells], name),
+        **code(notebook, name, package),
     }
+
+
+def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
+    """The code that decides the notebook's outputs: its cells, and the modules that they use."""
+    sources = [cell.source for cell in notebooks.computing_cells(notebook)]
+    return {"cells": [digest(source) for source in sources], "sources": package.digests(sources, name)}
 
 
 def picture(name: str) -> dict[str, str]:

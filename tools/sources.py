@@ -197,7 +197,15 @@ class Package:
 
     def digests(self, cells: Iterable[str], name: str) -> dict[str, str]:
         """The digest of each module that the code cells of the notebook `name` use."""
-        return {module: digest(canonical(self.trees[module])) for module in sorted(self.used_by(cells, name))}
+        used = sorted(self.used_by(cells, name))
+        return {module: digest(canonical(self.trees[module]) + self._beside(module)) for module in used}
+
+    def _beside(self, module: str) -> str:
+        """The scripts and styles in the module's folder, which the figures among its classes are made of."""
+        folder = self.paths[module].parent
+        if folder.name != "widgets":
+            return ""
+        return "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.[jc]s*")))
 
 
 def digest(text: str) -> str:

@@ -1,10 +1,14 @@
-"""The status page: what each notebook's outputs were computed with. Written by each build."""
+"""The status page, written by each build: what each notebook was run with, and whether it passed."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 from nbformat import NotebookNode
 
 from tools import notebooks, record
+from tools.sources import PACKAGE, Package
+
+REPORT = Path("_build", "quick", "report.xml")  # of `make test-notebooks`, beside the copies that it ran
 
 HEAD = """# Status
 
@@ -12,11 +16,16 @@ Each notebook of this book was executed before the book was built, and the build
 code cells, parameters, picture, or modules of `dipfilters` changed since. This page says when and with
 what each one ran.
 
-| Notebook | Run on | Seconds | Pinned libraries |
-|---|---|--:|---|
+| Notebook | Run on | Seconds | Cells tested | Pinned libraries |
+|---|---|--:|---|---|
 """
 
 FOOT = """
+**Run on** and **Seconds** tell of the run whose figures you see. **Cells tested** tells of another:
+`make test` runs each notebook again at the quick profile, cell by cell. "Not here" means that this was not
+done in the copy of the book from which these pages were built, or that the notebook, or code that it calls,
+changed since.
+
 The last column compares the list of pinned libraries, `requirements.lock`, with that of the run. A changed
 list does not make a page out of date by itself; `make execute CHAPTER=02` runs a chapter with the new one.
 
@@ -29,13 +38,38 @@ def _title(notebook: NotebookNode) -> str:
     return next(line[2:] for line in lines if line.startswith("# "))
 
 
-def _row(path: Path, lock: str) -> str:
+def tested(root: Path) -> dict[str, str]:
+    """What `make test-notebooks` found of each notebook, as far as that holds for the notebook of now."""
+    report = root / REPORT
+    try:
+        suite = next(ElementTree.parse(report).iter("testsuite"))
+    except (OSError, ElementTree.ParseError, StopIteration):
+        return {}
+    day = suite.get("timestamp", "")[:10]
+    found, package = {}, Package(root)
+    for path in notebooks.chapters(root):
+        cells = [
+            case for case in suite.iter("testcase") if case.get("classname", "").endswith(f".{path.name}")
+        ]
+        if not cells or not (copy := report.with_name(path.name)).is_file():
+            continue
+        then = notebooks.read(copy).metadata.get(PACKAGE, {}).get("tested")
+        if then != record.code(notebooks.read(path), path.name, package):
+            continue
+        failed = sum(len(case) > 0 for case in cells)
+        found[path.name] = f"{failed} of {len(cells)} failed" if failed else f"{len(cells)} passed"
+        found[path.name] += f", {day}"
+    return found
+
+
+def _row(path: Path, lock: str, results: dict[str, str]) -> str:
     notebook = notebooks.read(path)
     run = record.stored(notebook) or {}
     cells = [
         f"[{_title(notebook)}](../notebooks/{path.name})",
         run.get("date", "never")[:10],
         f"{run.get('seconds', '')}",
+        results.get(path.name, "not here"),
         "as in the run" if run.get("lock") == lock else "changed since",
     ]
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
@@ -60,5 +94,6 @@ def _detail(path: Path) -> str:
 def page(root: Path) -> str:
     """The page as Markdown."""
     lock, paths = record.lock_digest(root), notebooks.chapters(root)
-    rows = "".join(_row(path, lock) for path in paths)
+    results = tested(root)
+    rows = "".join(_row(path, lock, results) for path in paths)
     return HEAD + rows + FOOT + "".join(_detail(path) for path in paths)

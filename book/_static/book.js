@@ -1,5 +1,4 @@
 /* Small repairs that the theme leaves to a site read from a folder, without a server and without a network. */
-"use strict";
 
 /* Sphinx fetches each page it found to quote from it. A browser refuses that on file://, and the refusal is an
    uncaught error in the console; there the results come without quotations. */

@@ -44,6 +44,13 @@ def write_notebook(root: Path, name: str, cells: list[str]) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address is that of _config.yml, wherever the tests run."""
+    for name in ("DIPFILTERS_REPOSITORY", "DIPFILTERS_BRANCH", "DIPFILTERS_SITE", "GITHUB_REPOSITORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     """The root of a small book; its path holds what a reader's may: spaces, umlauts, signs."""
@@ -61,6 +68,10 @@ def book(tmp_path: Path) -> Path:
     (root / "_config.yml").write_text(
         "title: A small book\nonly_build_toc_files: true\nexecute:\n  execute_notebooks: 'off'\n"
         "repository:\n  url: https://github.com/YOUR_NAME/dipfilters\n  branch: main\n"
+    )
+    (root / "CITATION.cff").write_text(
+        "title: A small book\nversion: 1.2.0\ndate-released: 2026-11-23\n"
+        "authors:\n  - name: Some Group\n  - family-names: Bell\n    given-names: Ada\n"
     )
     (root / "requirements.lock").write_text("torch==2.13.0\n")
     (root / "book").mkdir()

@@ -105,5 +105,66 @@ def test_an_address_that_cannot_be_used_is_refused(texts: Path, url: str, branch
         address.setting(texts)
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ("YOUR_NAME/dipfilters", "main", "https://YOUR_NAME.github.io/dipfilters/")),
+        ({"GITHUB_REPOSITORY": "a/b"}, ("a/b", "main", "https://a.github.io/b/")),
+        (
+            {"GITHUB_REPOSITORY": ""},
+            ("YOUR_NAME/dipfilters", "main", "https://YOUR_NAME.github.io/dipfilters/"),
+        ),
+        (
+            {"GITHUB_REPOSITORY": "a/b", "DIPFILTERS_REPOSITORY": "c/d", "DIPFILTERS_BRANCH": "trunk"},
+            ("c/d", "trunk", "https://c.github.io/d/"),
+        ),
+        ({"GITHUB_REPOSITORY": "a/A.github.io"}, ("a/A.github.io", "main", "https://a.github.io/")),
+        (
+            {"GITHUB_REPOSITORY": "a/b", "DIPFILTERS_SITE": "https://book.example.org"},
+            ("a/b", "main", "https://book.example.org/"),
+        ),
+    ],
+)
+def test_the_environment_names_the_address_of_a_fork(
+    texts: Path, environment: dict[str, str], expected: tuple[str, str, str]
+) -> None:
+    assert address.published(texts, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DIPFILTERS_REPOSITORY", "https://github.com/a/b"),
+        ("GITHUB_REPOSITORY", "a/b\n"),
+        ("DIPFILTERS_BRANCH", "my/branch"),
+        ("DIPFILTERS_SITE", "book.example.org"),
+    ],
+)
+def test_an_address_in_the_environment_that_cannot_be_used_is_refused(
+    texts: Path, name: str, value: str
+) -> None:
+    with pytest.raises(BadSettings, match=rf"{name}={value.strip()}"):
+        address.published(texts, {name: value})
+
+
+def test_the_site_s_address_follows_the_repository_s(texts: Path) -> None:
+    readme = texts / "README.md"
+    readme.write_text(
+        readme.read_text("utf-8")
+        + "Read it: https://YOUR_NAME.github.io/dipfilters/ or https://YOUR_NAME.github.io/dipfilters/book.pdf,\n"
+        "not https://YOUR_NAME.github.io/dipfilters-data/ nor https://example.github.io/dipfilters/\n"
+    )
+    before = readme.read_text("utf-8")
+    fork(texts, "https://github.com/a-lice/prior.book")
+    address.main(["--write", "--root", str(texts)])
+    assert readme.read_text("utf-8").endswith(
+        "Read it: https://a-lice.github.io/prior.book/ or https://a-lice.github.io/prior.book/book.pdf,\n"
+        "not https://YOUR_NAME.github.io/dipfilters-data/ nor https://example.github.io/dipfilters/\n"
+    )
+    fork(texts, "https://github.com/YOUR_NAME/dipfilters")
+    address.main(["--write", "--root", str(texts)])
+    assert readme.read_text("utf-8") == before
+
+
 def test_the_book_itself_is_in_step() -> None:
     address.main([])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import build, status
+from tools import address, build, notebooks, quick, status
 from tools.errors import BuildFailed, NotUpToDate
 
 Run = Callable[[], None]
@@ -28,7 +28,7 @@ def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) ->
         "book/page.md~",
     ):
         (book / name).write_text("draft")
-    build.stage(book, book / "_build" / "stage")
+    build.stage(book, book / "_build" / "stage", address.published(book))
     staged = book / "_build" / "stage"
     assert {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()} == {
         "_config.yml",
@@ -73,7 +73,7 @@ def test_a_build_is_made_once_and_survives_a_failing_one(
     assert not (book / "_build" / "html.old").exists()
 
 
-def test_every_kind_of_input_changes_the_digest(book: Path) -> None:
+def test_every_kind_of_input_changes_the_digest(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {build.inputs_digest(book)}
     for name in ("_config.yml", "notebooks/02-two.ipynb", "requirements.lock", "src/dipfilters/sums.py"):
         with (book / name).open("a", encoding="utf-8") as file:
@@ -82,7 +82,13 @@ def test_every_kind_of_input_changes_the_digest(book: Path) -> None:
     for name in ("book/new.md", "tools/new.py"):
         (book / name).write_text("new")
         seen.add(build.inputs_digest(book))
-    assert len(seen) == 7
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("GITHUB_REPOSITORY", "a-lice/prior.book")
+        seen.add(build.inputs_digest(book))
+    with (book / "CITATION.cff").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    seen.add(build.inputs_digest(book))
+    assert len(seen) == 9
     (book / "src" / "dipfilters" / "__pycache__").mkdir()
     (book / "src" / "dipfilters" / "__pycache__" / "sums.pyc").write_bytes(b"")
     assert build.inputs_digest(book) in seen
@@ -92,8 +98,53 @@ def test_the_status_page_tells_each_run(book: Path, pretend_run: Run) -> None:
     assert "| [01-one](../notebooks/01-one.ipynb) | never |" in status.page(book)
     pretend_run()
     page = status.page(book)
-    assert "| [01-one](../notebooks/01-one.ipynb) | 2026-11-23 | 4.2 | as in the run |" in page
+    assert "| [01-one](../notebooks/01-one.ipynb) | 2026-11-23 | 4.2 | not here | as in the run |" in page
     assert "- Hardware: Abacus, 2 cores\n- Python: 3.11.7\n" in page
     assert "`profile = 'full'`, `scale = 1.5`, `seed = 0`, `size = None`\n- Commit: abc1234\n" in page
     (book / "requirements.lock").write_text("torch==2.14.0\n")
-    assert "| 4.2 | changed since |" in status.page(book)
+    assert "| 4.2 | not here | changed since |" in status.page(book)
+
+
+def report(book: Path, cells: str) -> None:
+    """What pytest leaves of a run of the small book's first notebook."""
+    suite = f'<testsuites><testsuite timestamp="2026-11-24T10:00:00+00:00">{cells}</testsuite></testsuites>'
+    (book / status.REPORT).write_text(suite, "utf-8")
+
+
+def test_the_status_page_tells_what_the_tests_found_as_long_as_it_holds(book: Path, pretend_run: Run) -> None:
+    pretend_run()
+    quick.main(["--root", str(book)])
+    assert status.tested(book) == {}, "prepared, and not run yet"
+    cell = '<testcase classname="_build.quick.01-one.ipynb" name="Cell {}">{}</testcase>'
+    report(book, "".join(cell.format(number, "") for number in range(4)))
+    before = build.inputs_digest(book)
+    assert status.tested(book) == {"01-one.ipynb": "4 passed, 2026-11-24"}
+    assert "| 4.2 | 4 passed, 2026-11-24 | as in the run |" in status.page(book)
+
+    report(book, cell.format(0, "") + cell.format(1, '<failure message="no"/>'))
+    assert status.tested(book) == {"01-one.ipynb": "1 of 2 failed, 2026-11-24"}
+    assert build.inputs_digest(book) != before, "the page has to be built again"
+
+    with (book / "src" / "dipfilters" / "shapes.py").open("a", encoding="utf-8") as file:
+        file.write("ROUND = 1\n")
+    assert status.tested(book) == {}, "another code than the one tested"
+    (book / status.REPORT).write_text("<testsuites><testsui", "utf-8")
+    assert status.tested(book) == {}, "a report that broke off"
+
+
+def test_a_stage_for_a_fork_names_the_fork_and_the_book_stays_as_it_is(book: Path, pretend_run: Run) -> None:
+    pretend_run()
+    kept = {path: path.read_bytes() for path in build.input_files(book)}
+    to = address.published(book, {"GITHUB_REPOSITORY": "a-lice/prior.book"})
+    build.stage(book, book / "_build" / "stage", to)
+    assert kept == {path: path.read_bytes() for path in build.input_files(book)}
+    texts = {
+        path: path.read_text("utf-8") for path in (book / "_build" / "stage").rglob("*") if path.is_file()
+    }
+    assert not [path.name for path, text in texts.items() if "YOUR_NAME" in text]
+    config = notebooks.settings(book / "_build" / "stage", "_config.yml")
+    assert config["repository"] == {"url": "https://github.com/a-lice/prior.book", "branch": "main"}
+    assert config["sphinx"]["config"]["html_baseurl"] == "https://a-lice.github.io/prior.book/"
+    assert config["sphinx"]["config"]["html_context"]["citation"]["authors"] == ["Some Group", "Bell, Ada"]
+    install = notebooks.read(book / "_build" / "stage" / "notebooks" / "01-one.ipynb").cells[1].source
+    assert "git+https://github.com/a-lice/prior.book" in install

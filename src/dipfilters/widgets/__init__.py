@@ -1,0 +1,19 @@
+"""Figures that answer: they compute in the reader's browser, with a kernel behind them or without.
+
+Each is an anywidget class with one self-contained ES module. With a kernel behind it, what the reader chose
+is in its traits, and setting them moves the figure.
+
+* :class:`RowExplorer`: the filter rows of a pixel that you point at;
+* :class:`TwicingPlayer`: twicing, step by step, and when to stop;
+* :class:`ArcCosineLab`: random neurons and the kernel they agree on;
+* :class:`TrainingFilm`: stored trainings, of :class:`FilmRun`, side by side;
+* :class:`SpectrumExplorer`: eigenvalues, eigenvectors, degrees of freedom.
+"""
+
+from dipfilters.widgets.film import FilmRun, TrainingFilm
+from dipfilters.widgets.lab import ArcCosineLab
+from dipfilters.widgets.player import TwicingPlayer
+from dipfilters.widgets.rows import RowExplorer
+from dipfilters.widgets.spectrum import SpectrumExplorer
+
+__all__ = ["ArcCosineLab", "FilmRun", "RowExplorer", "SpectrumExplorer", "TrainingFilm", "TwicingPlayer"]

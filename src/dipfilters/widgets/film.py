@@ -1,0 +1,146 @@
+"""The training film."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure
+
+from dipfilters.widgets.base import Answering, script, style
+
+LARGEST = 300_000  # bytes of packed frames; a third more in the page
+
+
+@dataclass(frozen=True)
+class FilmRun:
+    """One way of training, as looked at after a few steps.
+
+    Attributes:
+        method: How it was trained, such as "Adam".
+        fed: What the network was fed with, such as "noise".
+        looks: The numbers of steps, ascending.
+        pictures: (looks, H, W), bytes of 0 to 255.
+        psnr: The PSNR in dB after 0, 1, 2, … steps, at least up to the last look.
+        rows: (looks, pixels, H, W), a filter row for each pixel of the film, or None. Each is shown on
+            a scale of its own.
+    """
+
+    method: str
+    fed: str
+    looks: Sequence[int]
+    pictures: np.ndarray
+    psnr: np.ndarray
+    rows: np.ndarray | None = None
+
+
+class TrainingFilm(Answering):
+    """Play stored trainings in step: outputs, PSNR, and the filter row of a pixel, which may change.
+
+    Args:
+        runs: Of one shape and with the same looks; at most four for one ``fed``.
+        pixels: The name of each pixel whose row was kept, and its (row, column).
+        step: The look at first, the last one if None.
+
+    Raises:
+        ValueError: Runs that do not fit each other, rows without their pixels, more data than a page should
+            carry.
+    """
+
+    _esm = script("film.js")
+    _css = style()
+    runs = traitlets.List(traitlets.Dict()).tag(sync=True)
+    pixels = traitlets.List(traitlets.Dict()).tag(sync=True)
+    decibels = traitlets.List(traitlets.Float()).tag(sync=True)
+    frames = traitlets.Bytes().tag(sync=True)
+    fed = traitlets.Unicode().tag(sync=True)
+    pixel = traitlets.Unicode().tag(sync=True)
+    step = traitlets.Int(min=0).tag(sync=True)
+
+    def __init__(
+        self,
+        runs: Sequence[FilmRun],
+        *,
+        pixels: dict[str, tuple[int, int]] | None = None,
+        step: int | None = None,
+        **others: Any,
+    ) -> None:
+        pixels = pixels or {}
+        if not runs:
+            raise ValueError("runs must not be empty; give at least one FilmRun")
+        looks = list(runs[0].looks)
+        shape = (len(looks), *runs[0].pictures.shape[1:])
+        frames = []
+        for run in runs:
+            rows = run.rows
+            if rows is None:
+                rows = np.zeros((len(looks), len(pixels), *shape[1:]))
+            if list(run.looks) != looks or run.pictures.shape != shape:
+                raise ValueError(
+                    f"{run.method}, fed with {run.fed}: looks {list(run.looks)} and pictures "
+                    f"{run.pictures.shape} must be those of the first run, {looks} and {shape}"
+                )
+            if rows.shape != (len(looks), len(pixels), *shape[1:]):
+                raise ValueError(
+                    f"{run.method}, fed with {run.fed}: rows must be (looks, pixels, H, W) for the "
+                    f"{len(pixels)} named pixels, got {rows.shape}"
+                )
+            # Sixty-three levels are enough for the eye, and pack better than 255.
+            tops = np.abs(rows).max((2, 3), keepdims=True).clip(1e-30)
+            levels = (4 * np.round(31 * (rows / tops))).astype(np.int8)
+            for picture, row in zip(run.pictures.astype(np.uint8), levels, strict=True):
+                frames += [picture.tobytes(), row.tobytes()]
+        packed = zlib.compress(b"".join(frames), 9)
+        if len(packed) > LARGEST:
+            raise ValueError(
+                f"the film takes {len(packed)} bytes, more than {LARGEST}; give fewer runs, looks or pixels, "
+                f"or smaller pictures"
+            )
+        # The looks, and some steps between them for the curve.
+        some = np.geomspace(1, max(looks[-1], 1), 60).round().astype(int)
+        steps = sorted({*looks, *some.tolist()})
+        curves = [[round(float(run.psnr[k]), 3) for k in steps] for run in runs]
+        finite = [value for curve in curves for value, k in zip(curve, steps, strict=True) if k > 0]
+        names = list(pixels)
+        super().__init__(
+            shape=list(shape[1:]),
+            runs=[
+                {
+                    "method": run.method,
+                    "fed": run.fed,
+                    "looks": looks,
+                    "steps": steps,
+                    "psnr": curve,
+                    "rows": run.rows is not None,
+                }
+                for run, curve in zip(runs, curves, strict=True)
+            ],
+            pixels=[{"name": name, "place": list(place)} for name, place in pixels.items()],
+            decibels=[np.floor(min(finite)) - 0.5, np.ceil(max(finite)) + 0.5],
+            frames=packed,
+            fed=runs[0].fed,
+            pixel=names[0] if names else "",
+            step=looks[-1] if step is None else step,
+            **others,
+        )
+
+    def still(self) -> Figure:
+        """The outputs of all runs at the present step."""
+        from dipfilters.plots import panels, show_picture
+
+        looks = self.runs[0]["looks"]
+        look = min(range(len(looks)), key=lambda i: abs(looks[i] - self.step))
+        frames = np.frombuffer(zlib.decompress(self.frames), np.uint8)
+        frames = frames.reshape(len(self.runs), len(looks), 1 + len(self.pixels), *self.shape)
+        columns = min(len(self.runs), 4)
+        figure, axes = panels(len(self.runs), columns=columns, height=2.4, width=2.1 * columns)
+        for ax, run, pictures in zip(axes, self.runs, frames, strict=True):
+            value = run["psnr"][run["steps"].index(looks[look])]
+            title = f"{run['method']}, {value:.1f} dB"
+            show_picture(ax, torch.from_numpy(pictures[look, 0] / 255)[None], title)
+        return figure

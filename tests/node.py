@@ -1,0 +1,53 @@
+"""The figures' scripts, asked outside a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tools.notebooks import ROOT
+
+FOLDER = ROOT / "tests" / "js"
+WIDGETS = ROOT / "src" / "dipfilters" / "widgets"
+
+
+def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program of this environment's Node."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", *words],
+        cwd=FOLDER,
+        env=os.environ | {"PATH": path},
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def ask(module: str | Path, name: str, *arguments: Any) -> Any:
+    """The result of a function; tensors and bytes go in as typed arrays, and come out as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return {"floats": value.flatten().tolist()}
+        if isinstance(value, bytes):
+            return {"bytes": list(value)}
+        raise TypeError(f"{type(value)} cannot be sent")
+
+    question = {"module": str(WIDGETS / module), "name": name, "arguments": arguments}
+    done = run("ask.mjs", given=json.dumps(question, default=plain))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def tensor(values: Any) -> Tensor:
+    """Numbers that came out, in float64."""
+    return torch.tensor(values, dtype=torch.float64)

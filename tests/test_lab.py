@@ -1,0 +1,114 @@
+"""The row explorer in JupyterLab and in Notebook 7: what the reader does, Python sees, and back again."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests import site_browser
+from tools.notebooks import ROOT
+
+pytestmark = pytest.mark.browser
+
+CELLS = (
+    "import torch\n"
+    "from dipfilters import add_noise, load_image\n"
+    "from dipfilters.widgets import RowExplorer\n"
+    "clean = load_image('camera', size=48, gray=True)\n"
+    "noisy = add_noise(clean, 0.1, generator=torch.Generator().manual_seed(0))\n"
+    "figure = RowExplorer(clean, noisy, 0.1, pixel=(20, 10))\n"
+    "figure",
+    "print('Python sees', figure.pixel, figure.patch_size)",
+    "figure.pixel = [5, 6]",
+    "rows = [f.row((5, 6)) for f in figure.filters().values()]\n"
+    "noisy = figure.pictures()[1][0]\n"
+    "print('values', *(f'{255 * float((row * noisy).sum()):.1f}' for row in rows))",
+)
+
+
+@pytest.fixture(params=["jupyterlab", "notebook"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a server of each kind has a notebook with the figure."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, tmp_path / "figure.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"--ServerApp.port={port}", f"--notebook-dir={tmp_path}", "--IdentityProvider.token="]
+    folders = {
+        name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
+    }
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", request.param, "--no-browser", "--allow-root", *options],
+            env=os.environ | folders | {"PYTHONPATH": str(ROOT / "src")},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        for _ in range(120):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/api", timeout=5):
+                    break
+            except (URLError, OSError):
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.5)
+        view = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[request.param]
+        yield f"http://127.0.0.1:{port}/{view}/figure.ipynb"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def run_cell(page: Page, number: int) -> None:
+    """Execute a cell, and wait until it is done."""
+    cell = page.locator(".jp-CodeCell").nth(number)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=90_000)
+
+
+def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(address: str) -> None:
+    with site_browser.launch() as chrome:
+        page = chrome.new_context(viewport={"width": 1200, "height": 1400}).new_page()
+        page.goto(address)
+        page.locator(".jp-CodeCell").nth(3).wait_for(timeout=90_000)
+        expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
+            "data-status", "idle", timeout=90_000
+        )
+        run_cell(page, 0)
+        said = page.locator(".dip-readout")
+        expect(said).to_contain_text("Pixel (20, 10)", timeout=30_000)
+
+        frame = page.locator(".dip-pick").first
+        box = frame.bounding_box()
+        assert box is not None
+        frame.click(position={"x": 12.5 * box["width"] / 48, "y": 30.5 * box["height"] / 48})
+        expect(said).to_contain_text("Pixel (30, 12)")
+        page.keyboard.press("ArrowDown")
+        expect(said).to_contain_text("Pixel (31, 12)")
+        page.locator(".dip-control", has_text="patch").locator("input").focus()
+        page.keyboard.press("ArrowRight")
+        run_cell(page, 1)
+        seen = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+        expect(seen).to_have_text("Python sees [31, 12] 7\n")
+
+        run_cell(page, 2)
+        expect(said).to_contain_text("Pixel (5, 6)")
+        run_cell(page, 3)
+        exact = page.locator(".jp-CodeCell").nth(3).locator(".jp-OutputArea-output").inner_text().split()[1:]
+        for value in exact:
+            expect(said).to_contain_text(value)

@@ -1,0 +1,238 @@
+"""What the published site adds to the pages: addresses, also a fork's, citations, descriptions, map, 404."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import expect
+from pybtex.database import parse_string
+
+from tests import site_browser, site_html
+from tests.site_html import ROOT, SITE
+from tools import address, build, linkcheck, notebooks
+
+CHAPTERS = [path.stem for path in notebooks.chapters(ROOT)]
+FORK = {"GITHUB_REPOSITORY": "a-lice/prior.book", "DIPFILTERS_BRANCH": "trunk"}
+
+
+def page_of(stem: str) -> BeautifulSoup:
+    return site_html.soup(SITE / "notebooks" / f"{stem}.html")
+
+
+# ------------------------------------------------------------------------------------ descriptions, map
+
+
+def test_pages_describe_themselves_in_words_of_their_own() -> None:
+    found: dict[str, str] = {}
+    for page in site_html.written_pages():
+        tags = site_html.soup(page).select("meta[name=description]")
+        assert len(tags) == 1, site_html.name(page)
+        text = str(tags[0]["content"])
+        assert 40 <= len(text) <= 250, f"{site_html.name(page)}: {text}"
+        assert text not in found, f"{site_html.name(page)} and {found[text]} say the same"
+        body = " ".join(str(site_html.article(page).get_text()).split())  # type: ignore[union-attr]
+        assert text in body, f"{site_html.name(page)}: {text}"
+        found[text] = site_html.name(page)
+
+
+def test_the_map_lists_every_page_of_the_book_by_its_address() -> None:
+    site = address.published(ROOT).site
+    space = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
+    places = [str(place.text) for place in ElementTree.parse(SITE / "sitemap.xml").iter(f"{space}loc")]
+    assert places == [f"{site}{page}.html" for page in notebooks.pages(ROOT)]
+    for page in notebooks.pages(ROOT):
+        canonical = site_html.soup(SITE / f"{page}.html").select_one("link[rel=canonical]")
+        assert canonical is not None
+        assert canonical["href"] == f"{site}{page}.html"
+
+
+# --------------------------------------------------------------------------------------------- citation
+
+
+@pytest.mark.parametrize("stem", CHAPTERS)
+def test_a_chapter_says_how_to_cite_it(stem: str) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    block = page_of(stem).select_one("article details.book-cite")
+    assert block is not None
+    listing = block.select_one("pre")
+    assert listing is not None
+    entries = parse_string(listing.get_text(), "bibtex").entries
+    (entry,) = entries.values()
+    heading = page_of(stem).select_one("article h1")
+    assert heading is not None
+    for tag in heading.select(".section-number, .headerlink"):
+        tag.extract()
+    site, whole = address.published(ROOT).site, stem == CHAPTERS[0]
+    title = citation["title"] if whole else heading.get_text().strip()
+    assert entry.fields["title"] == f"{{{title}}}"
+    assert entry.fields["url"] == (site if whole else f"{site}notebooks/{stem}.html")
+    assert entry.fields["year"] == str(citation["date-released"])[:4]
+    assert entry.fields["note"] == f"Version {citation['version']}"
+    assert [str(person) for person in entry.persons["author"]] == ["The dipfilters authors"]
+    assert whole or entry.fields["booktitle"] == f"{{{citation['title']}}}"
+    words = block.get_text()
+    assert title in words
+    assert "Tachella" in words
+
+
+def test_the_citation_file_holds_to_its_format() -> None:
+    """The rules of the Citation File Format 1.2.0 for what this file uses."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    known = {"cff-version", "message", "type", "title", "abstract", "authors", "version", "date-released"}
+    known |= {"license", "repository-code", "url", "keywords", "references", "doi", "identifiers"}
+    assert set(citation) <= known
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["type"] in ("software", "dataset")
+    assert isinstance(citation["version"], str | float)
+    assert len(set(citation["keywords"])) == len(citation["keywords"])
+    for key in ("repository-code", "url"):
+        assert re.fullmatch(r"https?://\S+", citation[key])
+    person = {"family-names", "given-names", "name-particle", "name-suffix", "affiliation", "orcid", "alias"}
+    entity = {"name", "address", "city", "country", "website", "email", "orcid", "alias"}
+    for holder in (citation, *citation["references"]):
+        for author in holder["authors"]:
+            assert set(author) <= (entity if "name" in author else person)
+    for reference in citation["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+        assert reference["type"] == "conference-paper"
+        assert isinstance(reference["year"], int)
+        assert "name" in reference["conference"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["license"] == project["license"]
+
+
+# ----------------------------------------------------------------------------------------------- source
+
+
+def test_words_can_be_edited_and_notebooks_looked_at() -> None:
+    repository, branch, _ = address.published(ROOT)
+    start = f"https://github.com/{repository}"
+    for page in notebooks.pages(ROOT):
+        (link,) = site_html.soup(SITE / f"{page}.html").select("a.btn-source-file-button")
+        match = re.fullmatch(rf"{re.escape(start)}/(edit|blob)/{branch}/(.+)", str(link["href"]))
+        assert match is not None, link["href"]
+        assert (ROOT / match[2]).is_file(), f"{page}: {match[2]} is no file of the repository"
+        assert match[1] == ("edit" if match[2].endswith(".md") else "blob")
+        assert link.get_text().strip()
+
+
+# -------------------------------------------------------------------------------------------------- 404
+
+
+class LikePages(site_browser.Handler):
+    """Serves the site in its folder, and 404.html for whatever is not there, as GitHub does."""
+
+    folder = address.published(ROOT).folder
+
+    def translate_path(self, path: str) -> str:
+        inside = "/" + path.removeprefix(self.folder) if path.startswith(self.folder) else "/nothing-there"
+        return super().translate_path(inside)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        text = (SITE / "404.html").read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("lost", ["nowhere.html", "notebooks/99-nowhere.html", "a/b/c/d"])
+def test_an_address_that_leads_nowhere_gives_ways_on(lost: str) -> None:
+    with (
+        site_browser.launch() as chrome,
+        site_browser.serve(SITE, LikePages) as base,
+        site_browser.reader(chrome, base) as (context, trouble),
+    ):
+        page = context.new_page()
+        answer = page.goto(f"{base}{LikePages.folder}{lost}")
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.locator("h1")).to_have_text("There is no such page")
+        trouble.clear()  # of the lost page itself, which is what was asked for
+        page.get_by_label("Search the book").fill("twicing")
+        page.keyboard.press("Enter")
+        expect(page.locator("#search-results p.search-summary")).to_contain_text("found")
+        page.go_back()
+        page.get_by_role("link", name="Twicing:").click()
+        expect(page.locator("article h1")).to_contain_text("Twicing")
+        wrong = [what for what in trouble if lost not in what and "404" not in what]
+        assert not wrong
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_for_lost_readers_can_be_read(scheme: str) -> None:
+    with site_browser.launch() as chrome, site_browser.serve(SITE, LikePages) as base:
+        context = chrome.new_context(viewport=site_browser.PHONE, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(f"{base}{LikePages.folder}nowhere")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        for what in ("h1", "a", "label", "button"):
+            ink = page.locator(what).first.evaluate("node => getComputedStyle(node).color")
+            assert site_browser.contrast(ink, ground) >= 4.5, what
+        assert (site_browser.luminance(ground) < 0.2) == (scheme == "dark")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        context.close()
+
+
+# ----------------------------------------------------------------------------------------------- a fork
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole book built as a fork's own deployment builds it, beside the book's own pages."""
+    folder = tmp_path_factory.mktemp("fork")
+    to = address.published(ROOT, FORK)
+    build.stage(ROOT, folder / "stage", to)
+    return build.build(ROOT, folder / "stage", folder / "work")
+
+
+@pytest.mark.slow
+def test_a_fork_s_pages_lead_to_the_fork_without_a_commit(fork: Path) -> None:
+    ours, _ = address.setting(ROOT)
+    texts = {
+        path.relative_to(fork).as_posix(): path.read_text("utf-8")
+        for path in fork.rglob("*")
+        if path.suffix in (".html", ".md", ".ipynb", ".xml", ".js")
+    }
+    assert not [name for name, text in texts.items() if ours in text or ours.split("/")[0] in text]
+
+    there = "https://github.com/a-lice/prior.book"
+    for stem in CHAPTERS:
+        page = BeautifulSoup(texts[f"notebooks/{stem}.html"], "html.parser")
+        links = {str(tag["href"]) for tag in page.find_all("a", href=True)}
+        colab = "https://colab.research.google.com/github/a-lice/prior.book/blob/trunk/notebooks"
+        assert f"{colab}/{stem}.ipynb" in links
+        assert f"{there}/blob/trunk/notebooks/{stem}.ipynb" in links
+        assert any(link.startswith(f"{there}/issues/new") for link in links)
+        cited = page.select_one("details.book-cite pre")
+        assert cited is not None
+        assert "https://a-lice.github.io/prior.book/" in cited.get_text()
+        assert f"git+{there}" in texts[f"_sources/notebooks/{stem}.ipynb"]
+    assert f"{there}/edit/trunk/book/glossary.md" in texts["book/glossary.html"]
+    assert "<loc>https://a-lice.github.io/prior.book/notebooks/" in texts["sitemap.xml"]
+    assert 'href="/prior.book/notebooks/' in texts["404.html"]
+
+
+@pytest.mark.slow
+def test_a_fork_s_pages_hold_together(fork: Path) -> None:
+    assert not list(linkcheck.inside(fork, address.published(ROOT, FORK).folder))
+    assert list(linkcheck.inside(fork, "/another/")), "its folder is part of the links of 404.html"
+
+
+@pytest.mark.slow
+def test_the_book_s_own_pages_keep_their_address(fork: Path) -> None:
+    repository, _, site = address.published(ROOT)
+    assert urlsplit(site).path == LikePages.folder
+    text = (SITE / "notebooks" / f"{CHAPTERS[1]}.html").read_text("utf-8")
+    assert repository in text
+    assert "a-lice" not in text

@@ -1,0 +1,324 @@
+"""The interactive figures: what the browser computes against what the package does, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+
+from dipfilters import (
+    PictureError,
+    SpectralTwicing,
+    TangentFilter,
+    add_noise,
+    extract_patches,
+    kappa0,
+    kappa1,
+    load_image,
+    monte_carlo_divergence,
+    psnr,
+    sure,
+    vanilla,
+)
+from dipfilters.widgets import (
+    ArcCosineLab,
+    FilmRun,
+    RowExplorer,
+    SpectrumExplorer,
+    TrainingFilm,
+    TwicingPlayer,
+)
+from dipfilters.widgets.base import script
+from dipfilters.widgets.player import browser_normals
+from tests import node
+from tests.node import ask, tensor
+
+SIGMA = 25 / 255
+VIEW = "application/vnd.jupyter.widget-view+json"
+SCRIPTS = ("rows.js", "player.js", "lab.js", "film.js", "spectrum.js")
+
+
+def pictures(height: int = 19, width: int = 23, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    clean = load_image("camera", size=32, gray=True).double()[:, :height, :width]
+    return clean, add_noise(clean, SIGMA, generator=chance)
+
+
+def explorer(**others: Any) -> RowExplorer:
+    clean, noisy = pictures()
+    return RowExplorer(clean, noisy, SIGMA, **{"pixel": (4, 7), **others})
+
+
+def as_picture(values: torch.Tensor) -> dict[str, Any]:
+    channels, height, width = values.shape
+    return {"values": values, "channels": channels, "height": height, "width": width}
+
+
+# ------------------------------------------------------------------------- the same numbers as in Python
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 1), (1, 7), (3, 5)])
+def test_the_browser_s_patches_are_the_package_s(channels: int, size: int) -> None:
+    picture = torch.rand(channels, 11, 13, generator=torch.Generator().manual_seed(size)).double()
+    found = ask("maths.js", "extractPatches", as_picture(picture), size)
+    exact = extract_patches(picture, size)
+    assert torch.equal(tensor(list(found["patches"])).reshape(exact.shape), exact)
+    assert torch.allclose(tensor(list(found["powers"])), exact.square().mean(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kappa0", "kappa1"])
+def test_the_browser_s_kernels_of_an_angle_are_the_package_s(name: str) -> None:
+    for cosine in (-1.0, -0.3, 0.0, 0.5, 1 - 1e-9, 1.0):
+        exact = {"kappa0": kappa0, "kappa1": kappa1}[name](torch.tensor(cosine, dtype=torch.float64))
+        assert ask("maths.js", name, cosine) == pytest.approx(float(exact), abs=1e-12)
+
+
+@pytest.mark.parametrize("patch_size", [1, 3, 7])
+@pytest.mark.parametrize("pixel", [(0, 0), (4, 7), (18, 22)])
+def test_the_browser_s_rows_are_those_of_the_filters(patch_size: int, pixel: tuple[int, int]) -> None:
+    figure = explorer(patch_size=patch_size, pixel=pixel, bandwidth=1.5)
+    _, noisy = figure.pictures()
+    patches = ask("maths.js", "extractPatches", as_picture(noisy), patch_size)
+    patches |= {key: tensor(list(patches[key])) for key in ("patches", "powers")}
+    number = pixel[0] * 23 + pixel[1]
+    found = ask("rows.js", "explore", as_picture(noisy), patches, number, 1.5 * SIGMA)
+    for name, made in zip(("means", "tangent"), figure.filters().values(), strict=True):
+        exact = made.row(pixel)
+        row = tensor(found[name]["row"]).reshape(exact.shape)
+        # The same float64 formula with another order of sums; acos near 1 turns 1e-16 into 1e-8.
+        assert float((row - exact).abs().max()) < 1e-7 * float(exact.max())
+        assert found[name]["value"] == pytest.approx(float((exact * noisy[0]).sum()), abs=1e-6)
+        assert found[name]["pixels"] == pytest.approx(1 / float(exact.square().sum()), rel=1e-6)
+
+
+def test_the_browser_s_chance_is_python_s_and_normal() -> None:
+    found = tensor(ask("maths.js", "normals", 5, 4000))
+    assert torch.allclose(found, browser_normals(5, 4000), atol=1e-12)
+    assert abs(float(found.mean())) < 4 / math.sqrt(4000)
+    assert abs(float(found.var()) - 1) < 4 * math.sqrt(2 / 4000)
+    assert abs(float((found[1:] * found[:-1]).mean())) < 4 / math.sqrt(4000)
+    assert not torch.equal(found, browser_normals(6, 4000))
+
+
+@pytest.mark.parametrize("filter", ["non-local means", "tangent kernel"])
+def test_the_browser_s_twicing_is_the_spectral_one(filter: str) -> None:
+    figure = TwicingPlayer(pictures()[0], filter=filter, seed=3)
+    clean, noisy = figure.pictures()
+    steps = ask("player.js", "stepGrid")
+    wish = {"filter": filter, "sigma": SIGMA, "seed": 3}
+    found = ask("player.js", "course", clean, 19, 23, wish)
+    twice = figure.twicing(noisy)
+    estimates = twice.estimate(noisy, steps)
+    assert float((tensor(found["estimates"]) - estimates.flatten(1)).abs().max()) < 1e-4
+    noise = noisy - clean
+    kept = twice.estimate(clean, steps) - clean
+    let_in = twice.estimate(noise, steps)
+    for name, exact in {
+        "bias": kept.square().mean((1, 2, 3)),
+        "variance": let_in.square().mean((1, 2, 3)),
+        "error": (estimates - clean).square().mean((1, 2, 3)),
+    }.items():
+        assert float((tensor(found[name]) / exact - 1).abs().max()) < 1e-3, name
+    best = int((estimates - clean).square().mean((1, 2, 3)).argmin())
+    assert int(tensor(found["error"]).argmin()) == best
+    assert found["products"] < 60
+
+
+def test_the_browser_s_stein_estimate_is_the_monte_carlo_one() -> None:
+    figure = TwicingPlayer(pictures()[0], seed=3)
+    clean, noisy = figure.pictures()
+    steps = ask("player.js", "stepGrid")
+    found = ask("player.js", "course", clean, 19, 23, {"filter": figure.filter, "sigma": SIGMA, "seed": 3})
+
+    # The same probe, a finite difference of the same size: what the package's function does with its own.
+    probe = browser_normals(4, clean.numel()).reshape(clean.shape)
+    moved = noisy + 1e-3 * probe
+    change = (
+        figure.twicing(moved).estimate(moved, steps) - figure.twicing(noisy).estimate(noisy, steps)
+    ) / 1e-3
+    divergence = (probe * change).sum((1, 2, 3))
+    exact = sure(figure.twicing(noisy).estimate(noisy, steps), noisy, SIGMA, divergence)
+    assert float((tensor(found["risk"]) - exact).abs().max()) < 1e-4
+
+    # And another probe says about the same.
+    other = monte_carlo_divergence(
+        lambda y: figure.twicing(y).estimate(y, steps),
+        noisy,
+        generator=torch.Generator().manual_seed(0),
+        probes=4,
+    )
+    assert float((other - divergence).abs().max()) < 0.25 * clean.numel()
+
+
+@pytest.mark.parametrize(("angle", "width"), [(0, 8), (60, 256), (137, 4096), (180, 64)])
+def test_the_browser_s_crowd_is_python_s(angle: int, width: int) -> None:
+    figure = ArcCosineLab(angle=angle, width=width, seed=2)
+    found = ask("lab.js", "crowd", browser_normals(2, 2 * width), math.radians(angle))
+    mean, error = figure.crowd()
+    assert found["mean"] == pytest.approx(mean, abs=1e-9)
+    assert found["error"] == pytest.approx(error, abs=1e-9)
+    limit = float(kappa1(torch.tensor(math.cos(math.radians(angle)), dtype=torch.float64)))
+    assert abs(mean - limit) < 5 * error + 1e-9
+
+
+def test_the_browser_s_degrees_of_freedom_are_the_package_s() -> None:
+    _, noisy = pictures(12, 11)
+    twice = SpectralTwicing(TangentFilter(noisy, vanilla(1, 3)))
+    values = twice.eigenvalues / twice.eigenvalues[0]
+    for k in (1, 10, 1000, 10**6):
+        found = ask("spectrum.js", "degreesOfFreedom", values, k)
+        assert found == pytest.approx(float(twice.degrees_of_freedom(k)), rel=1e-6)
+
+
+def test_the_browser_unpacks_what_python_packed() -> None:
+    raw = bytes(range(256)) * 3
+    assert bytes(ask("ui.js", "unpack", zlib.compress(raw, 9))) == raw
+
+
+# --------------------------------------------------------------------------------------- their scripts
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_figure_s_script_stands_alone(name: str, tmp_path: Any) -> None:
+    text = script(name)
+    code = re.sub(r"/\*\*.*?\*/", "", text, flags=re.DOTALL)
+    assert not re.search(r"^import\b|\bimport\(|https?://(?!www\.w3\.org)", code, re.MULTILINE)
+    assert text.count("export default") == 1
+    assert len(text.encode()) < 60_000
+    (tmp_path / "whole.mjs").write_text(text, "utf-8")
+    question = f"import m from {json.dumps(str(tmp_path / 'whole.mjs'))}; console.log(typeof m.render)"
+    done = node.run("--input-type=module", "--eval", question)
+    assert done.stdout.strip() == "function", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "count"),
+    [(0, 8, False, 5), (1, 1000, True, 4), (1e-8, 1, True, 5), (0, 0.1, False, 3)],
+)
+def test_ticks_are_round_and_inside(low: float, high: float, log: bool, count: int) -> None:
+    found = ask("ui.js", "ticks", [low, high], log)
+    assert len(found) == count
+    assert all(low - 1e-9 <= tick <= high * 1.0001 for tick in found)
+    for tick in found:
+        digits = f"{tick:.3e}".rstrip("0").split("e")[0].rstrip("0.").replace(".", "")
+        assert len(digits) <= 2, tick
+
+
+# ---------------------------------------------------------------------------------------- what they show
+
+
+def figures() -> dict[str, Any]:
+    clean, noisy = pictures(12, 11)
+    rng = np.random.default_rng(0)
+    run = FilmRun(
+        "Adam",
+        "noise",
+        [0, 2, 5],
+        rng.integers(0, 256, (3, 12, 11)),
+        np.arange(6.0),
+        rng.normal(size=(3, 1, 12, 11)),
+    )
+    twice = SpectralTwicing(TangentFilter(noisy, vanilla(1, 3)))
+    return {
+        "rows": explorer(),
+        "player": TwicingPlayer(clean),
+        "lab": ArcCosineLab(),
+        "film": TrainingFilm([run], pixels={"edge": (3, 4)}),
+        "spectrum": SpectrumExplorer({("plain", "picture"): twice}),
+    }
+
+
+@pytest.mark.parametrize("name", ["rows", "player", "lab", "film", "spectrum"])
+def test_a_figure_brings_its_still_and_a_steady_name(name: str) -> None:
+    figure = figures()[name]
+    data, _ = figure._repr_mimebundle_()
+    assert data[VIEW]["model_id"] == figure.model_id
+    assert data["image/png"].startswith("iVBORw0KGgo")
+    assert " at 0x" not in data["text/plain"]
+
+
+def test_levels_of_the_browser_are_those_of_python() -> None:
+    figure = explorer()
+    clean, noisy = pictures()
+    seen_clean, seen_noisy = figure.pictures()
+    assert float((seen_clean - clean).abs().max()) <= 0.5 / 255 + 1e-12
+    step = (figure.range[1] - figure.range[0]) / 255
+    assert float((seen_noisy - noisy).abs().max()) <= step / 2 + 1e-12
+    assert abs(psnr(seen_noisy, seen_clean) - psnr(noisy, clean)) < 0.1
+
+
+def test_a_film_keeps_pictures_exactly_and_rows_nearly() -> None:
+    rng = np.random.default_rng(1)
+    shots = rng.integers(0, 256, (2, 6, 7))
+    rows = rng.normal(size=(2, 2, 6, 7))
+    run = FilmRun("Adam", "noise", [0, 4], shots, np.linspace(5, 9, 5), rows)
+    film = TrainingFilm([run], pixels={"a": (0, 0), "b": (1, 2)})
+    frames = np.frombuffer(zlib.decompress(film.frames), np.uint8).reshape(2, 3, 6, 7)
+    assert (frames[:, 0] == shots).all()
+    shown = frames[:, 1:].view(np.int8) / 124
+    exact = rows / np.abs(rows).max((2, 3), keepdims=True)
+    assert np.abs(shown - exact).max() <= 0.5 / 31 + 1e-9
+    assert film.runs[0]["psnr"][film.runs[0]["steps"].index(4)] == 9.0
+
+
+# ------------------------------------------------------------------------------------- what they refuse
+
+
+def test_a_row_explorer_refuses_what_it_cannot_show() -> None:
+    clean, noisy = pictures()
+    with pytest.raises(PictureError, match=r"one shape, got \(1, 19, 23\), \(1, 19, 20\)"):
+        RowExplorer(clean, noisy[:, :, :20], SIGMA, pixel=(0, 0))
+    with pytest.raises(PictureError, match=r"noisy must be grey, .*gray=True"):
+        RowExplorer(clean, noisy.expand(3, -1, -1), SIGMA, pixel=(0, 0))
+    with pytest.raises(PictureError, match="more than the 16384"):
+        RowExplorer(torch.zeros(1, 130, 130), torch.zeros(1, 130, 130), SIGMA, pixel=(0, 0))
+    with pytest.raises(ValueError, match="divide a level of 0 to 255 by 255"):
+        RowExplorer(clean, noisy, 25.0, pixel=(0, 0))
+    with pytest.raises(IndexError):
+        RowExplorer(clean, noisy, SIGMA, pixel=(19, 0))
+    with pytest.raises(ValueError, match="must be odd"):
+        RowExplorer(clean, noisy, SIGMA, pixel=(0, 0), patch_size=4)
+    figure = explorer()
+    with pytest.raises(traitlets.TraitError):
+        figure.patch_size = 11
+    with pytest.raises(traitlets.TraitError):
+        figure.bandwidth = 0.1
+
+
+def test_a_twicing_player_refuses_what_would_take_too_long() -> None:
+    with pytest.raises(PictureError, match="the browser can do with 4096"):
+        TwicingPlayer(torch.zeros(1, 65, 64))
+    with pytest.raises(traitlets.TraitError):
+        TwicingPlayer(pictures()[0], noise=30)
+
+
+def test_a_film_refuses_runs_that_do_not_fit() -> None:
+    one = FilmRun("Adam", "noise", [0, 1], np.zeros((2, 4, 4)), np.zeros(2))
+    with pytest.raises(ValueError, match="must not be empty"):
+        TrainingFilm([])
+    other = FilmRun("sign", "noise", [0, 2], np.zeros((2, 4, 4)), np.zeros(3))
+    with pytest.raises(ValueError, match=r"sign, fed with noise: looks \[0, 2\]"):
+        TrainingFilm([one, other])
+    rows = FilmRun("Adam", "noise", [0, 1], np.zeros((2, 4, 4)), np.zeros(2), np.zeros((2, 2, 4, 4)))
+    with pytest.raises(ValueError, match="for the 1 named pixels"):
+        TrainingFilm([rows], pixels={"edge": (0, 0)})
+    loud = np.random.default_rng(0).integers(0, 256, (40, 100, 100))
+    with pytest.raises(ValueError, match=r"more than 300000; give fewer runs"):
+        TrainingFilm([FilmRun("Adam", "noise", list(range(40)), loud, np.zeros(40))])
+
+
+def test_a_spectrum_explorer_refuses_what_does_not_fit() -> None:
+    _, noisy = pictures(12, 11)
+    twice = SpectralTwicing(TangentFilter(noisy, vanilla(1, 3)))
+    smaller = SpectralTwicing(TangentFilter(noisy[:, :8], vanilla(1, 3)))
+    with pytest.raises(ValueError, match=r"missing: \[\('plain', 'noise'\)\]"):
+        SpectrumExplorer({("plain", "picture"): twice, ("deep", "picture"): twice, ("deep", "noise"): twice})
+    with pytest.raises(ValueError, match="of one size"):
+        SpectrumExplorer({("plain", "picture"): twice, ("plain", "noise"): smaller})

@@ -1,0 +1,128 @@
+"""Interactive figures on their way into notebooks and pages: steady names, a still, nothing left over."""
+
+import copy
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tools import notebooks, widgets
+from tools.notebooks import ROOT
+from tools.sources import Package
+from tools.widgets import STATE, VIEW
+
+PNG = "iVBORw0KGgo="
+
+
+def executed(figure: str, layout: str) -> NotebookNode:
+    """A notebook as it comes from a run, its models named by chance, one of them shown nowhere any more."""
+    shown = nbformat.v4.new_output(
+        "execute_result",
+        data={VIEW: {"model_id": figure, "version_major": 2, "version_minor": 0}, "image/png": PNG},
+        execution_count=1,
+    )
+    plain = nbformat.v4.new_output("stream", text="words\n")
+    cells = [
+        nbformat.v4.new_code_cell("figure", id="a", outputs=[plain, shown], execution_count=1),
+        nbformat.v4.new_markdown_cell("text", id="b"),
+    ]
+    models = {
+        figure: {
+            "model_name": "AnyModel",
+            "model_module": "anywidget",
+            "model_module_version": "1",
+            "state": {"layout": f"IPY_MODEL_{layout}", "step": 3},
+            "buffers": [{"data": "AAE=", "encoding": "base64", "path": ["frames"]}],
+        },
+        layout: {
+            "model_name": "LayoutModel",
+            "model_module": "@jupyter-widgets/base",
+            "model_module_version": "2",
+            "state": {},
+        },
+        "forgotten": {
+            "model_name": "AnyModel",
+            "model_module": "anywidget",
+            "model_module_version": "1",
+            "state": {},
+        },
+    }
+    metadata = {"widgets": {STATE: {"state": models, "version_major": 2, "version_minor": 0}}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def kept(figure: str, layout: str) -> NotebookNode:
+    run = executed(figure, layout)
+    result = copy.deepcopy(run)
+    del result.metadata["widgets"]
+    widgets.keep(result, run)
+    return result
+
+
+def test_two_runs_leave_the_same_notebook() -> None:
+    one, two = kept("5f3a", "77c0"), kept("0b1e", "9d2f")
+    assert one == two
+    state = one.metadata.widgets[STATE]["state"]
+    assert list(state) == ["figure-1", "figure-2"]
+    assert state["figure-1"]["state"] == {"layout": "IPY_MODEL_figure-2", "step": 3}
+    assert state["figure-1"]["buffers"][0]["data"] == "AAE="
+    assert one.cells[0].outputs[1].data[VIEW]["model_id"] == "figure-1"
+    nbformat.validate(one)
+
+
+def test_a_notebook_without_figures_gets_no_state() -> None:
+    plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="a")])
+    widgets.keep(plain, copy.deepcopy(plain))
+    assert "widgets" not in plain.metadata
+
+
+def test_a_page_has_the_still_in_the_cell_and_the_figure_behind_it() -> None:
+    notebook = kept("5f3a", "77c0")
+    before = copy.deepcopy(notebook)
+    page = widgets.for_page(notebook)
+    assert notebook == before
+    first, behind, text = page.cells
+    assert [sorted(output.get("data", {})) for output in first.outputs] == [[], ["image/png"]]
+    assert [sorted(output.data) for output in behind.outputs] == [[VIEW]]
+    assert behind.metadata.tags == ["remove-input"]
+    assert text.cell_type == "markdown"
+    assert list(page.metadata.widgets[STATE]["state"]) == ["figure-1"]
+    nbformat.validate(page)
+
+
+def test_the_committed_figures_have_steady_names_and_nothing_forgotten() -> None:
+    found = 0
+    for path in notebooks.chapters(ROOT):
+        notebook = notebooks.read(path)
+        views = [
+            output.data[VIEW]["model_id"]
+            for cell in notebooks.code_cells(notebook)
+            for output in cell.outputs
+            if VIEW in output.get("data", {})
+        ]
+        state = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+        assert list(state) == sorted(state, key=lambda name: int(name.partition("-")[2])), path.name
+        assert set(views) <= set(state), path.name
+        assert len(state) == 2 * len(views), path.name  # each with its layout
+        found += len(views)
+    assert found >= 9
+
+
+@pytest.mark.parametrize("name", ["rows.js", "ui.js", "widgets.css"])
+def test_a_changed_script_makes_the_chapters_with_figures_stale(name: str, tmp_path: Path) -> None:
+    source = tmp_path / "src" / "dipfilters" / "widgets"
+    source.mkdir(parents=True)
+    for path in (ROOT / "src" / "dipfilters").glob("**/*.py"):
+        place = tmp_path / "src" / "dipfilters" / path.relative_to(ROOT / "src" / "dipfilters")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(path.read_text("utf-8"), "utf-8")
+    for path in (ROOT / "src" / "dipfilters" / "widgets").glob("*.[jc]s*"):
+        (source / path.name).write_text(path.read_text("utf-8"), "utf-8")
+    figure, plain = ["from dipfilters.widgets import RowExplorer"], ["from dipfilters import psnr"]
+    before = [json.dumps(Package(tmp_path).digests(cells, "x")) for cells in (figure, plain)]
+    with (source / name).open("a") as file:
+        file.write("/* changed */\n")
+    after = [json.dumps(Package(tmp_path).digests(cells, "x")) for cells in (figure, plain)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
