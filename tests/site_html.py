@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
+from tools.address import published
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
 
@@ -66,7 +68,10 @@ def is_outside(address: str) -> bool:
 def target(page: Path, address: str) -> tuple[Path, str]:
     """The file that a local address on ``page`` leads to, and the anchor in it."""
     parts = urlsplit(address)
-    path = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+    if parts.path.startswith("/"):  # from the site's root: 404.html, shown under any address
+        path = SITE / unquote(parts.path).removeprefix(published(ROOT).folder)
+    else:
+        path = (page.parent / unquote(parts.path)).resolve() if parts.path else page
     return (path / "index.html" if path.is_dir() else path), unquote(parts.fragment)
 
 

@@ -19,7 +19,8 @@ STOP = """() => {
   if (!node || node === document.body) return null;
   const style = getComputedStyle(node);
   const box = node.getBoundingClientRect();
-  const label = node.getAttribute('aria-label') || node.textContent.trim() || node.title || node.placeholder;
+  const label = node.getAttribute('aria-label') || node.textContent.trim() || node.title || node.placeholder
+    || node.labels?.length;
   const drawn = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
   return {
     what: node.outerHTML.slice(0, 120),

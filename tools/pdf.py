@@ -26,7 +26,7 @@ PRINTED_WIDTH = 605  # CSS pixels between the margins of pdf.css: 160 mm
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RUNNING = "font: 9pt 'Source Serif 4', serif; color: #555d66"  # the chapter's title above its pages
 LONG = 16  # lines of a listing that may break across pages
-LEFT_OUT = "a.headerlink, .book-cite, script:not([type]), style, button, .cell.tag_install"
+LEFT_OUT = "a.headerlink, .book-cite, .toctree-wrapper, script:not([type]), style, button, .cell.tag_install"
 
 # Formulas and tables that are wider than the paper are made to fit; no number of this is seen by a reader.
 FIT = """() => {
@@ -101,17 +101,18 @@ class Assembly:
         return found
 
     def _still(self, article: Tag, page: str) -> None:
-        """Put the still picture, or a word where to look, in the place of each interactive figure."""
+        """Leave of each interactive figure the still picture, or a word where to look if there is none."""
         views = article.select(f'script[type="{WIDGET}"]')
         pictures = stand_ins(self.root / f"{page}.ipynb") if views else {}
         for view in views:
-            png = pictures.get(json.loads(view.get_text())["model_id"])
-            output = view.find_parent(class_="cell_output")
-            if png is not None:
+            cell = view.find_parent(class_="cell")
+            before = cell.find_previous_sibling() if cell is not None else None
+            if cell is not None and before is not None and before.select_one("figure img") is not None:
+                cell.decompose()  # the build put the still picture, with its caption, before the figure
+                continue
+            if png := pictures.get(json.loads(view.get_text())["model_id"]):
                 source = f"data:image/png;base64,{png}"
                 text = f'<img alt="A still picture of the interactive figure" src="{source}" />'
-            elif output is not None and output.find("img") is not None:
-                continue  # a still picture is on the page already
             else:
                 where = f"{self.published.site}{page}.html"
                 link = f'<a href="{where}">{where}</a>'

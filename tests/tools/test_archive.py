@@ -1,0 +1,76 @@
+"""The pages to take along: all that they need, the same bytes each time, and readable from a folder."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import site_browser, site_html
+from tools import archive
+from tools.errors import BuildFailed
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """The root of a book whose pages are built."""
+    site = tmp_path / "_build" / "html"
+    for name in ("index.html", "404.html", ".inputs", "book/a.html", "_static/a.css", "_static/a.css.map"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(name)
+    return tmp_path
+
+
+def test_the_archive_holds_what_a_reader_opens(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.main(["--root", str(built)])
+    target = built / "_build" / "book.zip"
+    assert str(target) in capsys.readouterr().out
+    with zipfile.ZipFile(target) as packed:
+        assert packed.testzip() is None
+        names = {Path(name).relative_to(archive.FOLDER).as_posix() for name in packed.namelist()}
+        assert packed.read(f"{archive.FOLDER}/book/a.html") == b"book/a.html"
+    assert names == {"README.txt", "index.html", "book/a.html", "_static/a.css"}
+
+
+def test_the_same_pages_make_the_same_archive(built: Path) -> None:
+    archive.main(["--root", str(built)])
+    target = built / "_build" / "book.zip"
+    first = target.read_bytes()
+    (built / "_build" / "html" / "index.html").touch()
+    archive.main(["--root", str(built)])
+    assert target.read_bytes() == first
+
+
+def test_a_broken_off_packing_leaves_the_old_archive(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.main(["--root", str(built)])
+    before = (built / "_build" / "book.zip").read_bytes()
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        archive.main(["--root", str(built)])
+    assert (built / "_build" / "book.zip").read_bytes() == before
+
+
+def test_without_pages_it_says_how_to_get_some(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match="`make zip` builds it first"):
+        archive.main(["--root", str(tmp_path)])
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_unpacked_book_opens_without_a_server(tmp_path: Path) -> None:
+    archive.write(site_html.SITE, tmp_path / "book.zip")
+    assert (tmp_path / "book.zip").stat().st_size < 20e6
+    with zipfile.ZipFile(tmp_path / "book.zip") as packed:
+        packed.extractall(tmp_path / "with a space")
+    base = (tmp_path / "with a space" / archive.FOLDER).as_uri()
+    with site_browser.launch() as chrome, site_browser.reader(chrome, base) as (context, trouble):
+        page = context.new_page()
+        page.goto(f"{base}/index.html")
+        page.wait_for_url("**/00-welcome.html")
+        page.get_by_role("link", name="Twicing: filter what the filter left").first.click()
+        facts = page.evaluate(site_browser.FACTS)
+        assert facts["formulas"] > 50
+        assert not facts["bare"]
+        assert not facts["empty"]
+        page.goto(f"{base}/search.html?q=twicing")
+        page.wait_for_function("document.querySelectorAll('#search-results ul.search > li').length > 3")
+        assert not trouble
