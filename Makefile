@@ -74,6 +74,26 @@ test-long: .venv/.installed browser ##+ what takes too long for every day: the w
 	@$(PY) -m tools.build
 	@$(PY) -m pytest -q -m long
 
+.PHONY: test-colab
+test-colab: .venv/.installed ##+ install cell and notebooks with Colab's libraries
+	@$(PY) -m tools.environments colab --python "$(PYTHON)" $${TORCH:+--torch "$$TORCH"}
+
+.PHONY: colab-env
+colab-env: .venv/.installed ##+ only Colab's libraries, in .venv-colab
+	@$(PY) -m tools.environments colab-env --python "$(PYTHON)" $${TORCH:+--torch "$$TORCH"}
+
+.PHONY: test-lowest
+test-lowest: .venv/.installed ##+ the package's tests with the lowest versions allowed
+	@$(PY) -m tools.environments lowest --python "$(PYTHON)"
+
+.PHONY: test-newest
+test-newest: .venv/.installed ##+ the package's tests with the newest versions allowed
+	@$(PY) -m tools.environments newest --python "$(PYTHON)"
+
+.PHONY: test-clean
+test-clean: .venv/.installed ##+ the package alone, as a stranger installs it
+	@$(PY) -m tools.environments clean --python "$(PYTHON)"
+
 .PHONY: checks
 checks: lint types scripts fresh
 	@$(PY) -m tools.address

@@ -241,13 +241,13 @@ def test_a_write_that_is_cut_off_leaves_the_old_run_or_the_new(tmp_path, monkeyp
             raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with refused(RecordError, r"cannot be stored \(no space left.*as it was; make room on the disc"):
         load(tmp_path)
+    assert not list(tmp_path.glob("*.part"))
     monkeypatch.undo()
     load(tmp_path)
     assert len(calls) == (2 if ending == ".npz" else 1)
     assert len(json.loads(only(tmp_path, ".json").read_text("utf-8"))["settings"]) == 4
-    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize("keep", [0, 3, 400, -30])
@@ -419,7 +419,8 @@ def test_a_use_that_cannot_be_told_counts_for_the_whole_package(tmp_path):
         return {"x": len(dipfilters.__all__) + width}
 
     code = load_or_run("whole", {"width": 1}, whole, folder=tmp_path).code
-    assert set(code) == {f"dipfilters.{name}" for name in LAYERS if name != "plots"} | {"whole"}
+    apart = ("plots", "widgets")
+    assert set(code) == {f"dipfilters.{name}" for name in LAYERS if not name.startswith(apart)} | {"whole"}
 
 
 def test_a_function_of_a_cell_has_its_source(tmp_path):
@@ -465,7 +466,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_computed(tmp_path):
 def test_results_that_would_be_pickled_are_refused(tmp_path):
     with refused(RecordError, "compute must give arrays of numbers, got .*Adam.* for 'x'"):
         load(tmp_path, lambda size, width, seed: {"x": Adam()})
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_a_value_that_is_given_twice_is_refused_by_the_call(tmp_path):

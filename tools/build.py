@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tools import address, bench_page, fresh, notebooks, record, status, widgets
+from tools import address, bench_page, execute, fresh, notebooks, record, status, widgets
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
@@ -115,6 +115,14 @@ def build(root: Path, stage: Path, work: Path) -> Path:
     return pages
 
 
+def recover(html: Path) -> None:
+    """Put the old pages back that a build killed while it swapped has moved away, or remove what it left."""
+    old = html.with_name("html.old")
+    if old.is_dir() and not html.exists():
+        old.replace(html)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def swap(pages: Path, html: Path) -> None:
     """Put the new pages in the place of the old ones."""
     old = html.with_name("html.old")
@@ -131,7 +139,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--root", type=Path, default=notebooks.ROOT)
     root = parser.parse_args(arguments).root.resolve()
     fresh.check(root)
+    with execute.lock(root, "build", "building the pages"):
+        _build(root)
+
+
+def _build(root: Path) -> None:
     html = root / "_build" / "html"
+    recover(html)
     stamp = html / STAMP
     inputs = inputs_digest(root)
     if stamp.is_file() and stamp.read_text("utf-8") == inputs:
@@ -140,7 +154,10 @@ def main(arguments: Sequence[str]) -> None:
         print("building the book, half a minute", flush=True)
         staged = root / "_build" / "stage"
         stage(root, staged, address.published(root))
-        pages = build(root, staged, root / "_build" / "work")
+        for old in (root / "_build").glob("work*"):
+            shutil.rmtree(old, ignore_errors=True)
+        # A folder of its own: what a killed build left running goes on writing in another.
+        pages = build(root, staged, root / "_build" / f"work-{os.getpid()}")
         (pages / STAMP).write_text(inputs, "utf-8")
         swap(pages, html)
     print(f"open {(html / 'index.html').as_uri()}")

@@ -1,5 +1,7 @@
 """One class for each kind of trouble; the text names the thing, its value and the remedy."""
 
+import errno
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -49,7 +51,7 @@ class EditedMeanwhile(BookError):
 
 
 class Busy(BookError):
-    """Another execution holds the lock."""
+    """Another process executes, or builds."""
 
 
 class NotUpToDate(BookError):
@@ -76,11 +78,31 @@ class BrowserMissing(BookError):
     """No Chrome or Chromium was found that runs."""
 
 
+class EnvironmentBroken(BookError):
+    """An environment could not be made, or the package does not hold in it."""
+
+
+REMEDIES = {
+    errno.ENOSPC: "make room on the disc and run again",
+    errno.EDQUOT: "make room in what you may use of the disc and run again",
+    errno.EFBIG: "allow larger files (ulimit -f) and run again",
+    errno.EROFS: "copy the book to a folder that you may write in",
+    errno.EACCES: "copy the book to a folder that you may write in",
+    errno.EPERM: "copy the book to a folder that you may write in",
+}
+
+
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run a tool's `main` on the command line's words; trouble becomes one message and status 1."""
     try:
         main(sys.argv[1:])
     except BookError as trouble:
         sys.exit(f"{trouble}")
+    except OSError as trouble:
+        # shutil has tried to copy a whole folder, and tells all that failed.
+        number = trouble.errno or (errno.ENOSPC if isinstance(trouble, shutil.Error) else None)
+        if number not in REMEDIES:
+            raise
+        sys.exit(f"{trouble}\nevery notebook and page is as it was; {REMEDIES[number]}")
     except KeyboardInterrupt:
         sys.exit("interrupted; every notebook and page is as it was")

@@ -39,16 +39,16 @@ PROFILES = ("quick", "full")
 
 
 @contextlib.contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """Hold the right to execute below `root`; the system gives it back however the process ends."""
-    path = root / "_build" / "execute.lock"
+def lock(root: Path, name: str = "execute", doing: str = "executing notebooks") -> Iterator[None]:
+    """Hold the right to execute, or build, below `root`; the system frees it however the process ends."""
+    path = root / "_build" / f"{name}.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise Busy(f"process {file.read()} is executing notebooks; wait for it, or end it") from error
+            raise Busy(f"process {file.read()} is {doing}; wait for it, or end it") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -128,7 +128,7 @@ def run(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     for cell, done in zip(result.cells, executed.cells, strict=True):
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
-            cell.outputs = _outputs(cell, done.outputs, path.name)
+            cell.outputs = kept_outputs(cell, done.outputs, path.name)
     result.metadata.pop("widgets", None)
     widgets.keep(result, executed)
     result.metadata.setdefault(PACKAGE, NotebookNode())["run"] = facts
@@ -168,7 +168,7 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     return executed
 
 
-def _outputs(cell: NotebookNode, outputs: list[NotebookNode], name: str) -> list[NotebookNode]:
+def kept_outputs(cell: NotebookNode, outputs: list[NotebookNode], name: str) -> list[NotebookNode]:
     """The outputs to keep: no timing, streams in one piece, stderr only dropped where a bar is expected."""
     kept: list[NotebookNode] = []
     for output in outputs:

@@ -77,9 +77,12 @@ def write(notebook: NotebookNode, path: Path) -> None:
     """Write beside, then replace: whoever reads `path` sees the old notebook or the new one."""
     beside = path.with_name(f".{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("w", encoding="utf-8") as file:
-        nbformat.write(notebook, file)
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            nbformat.write(notebook, file)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def tags(cell: NotebookNode) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dipfilters.engines import pieces
 from dipfilters.filters import Engine, MemoryBudgetError, Normalize
 from dipfilters.images import check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
@@ -87,7 +89,9 @@ def denoise(
     Raises:
         PictureError: Not a picture, or too small for the network.
         ValueError: sigma outside (0, 1], a budget below 0.
-        MemoryBudgetError: The picture is too large for ``memory_gb``.
+        MemoryBudgetError: The picture is too large for ``memory_gb``, or for what is free on its device.
+
+    On a graphics card whose memory runs out, the work is done again in smaller pieces.
 
     Cost: three runs of twicing, each a dozen or two products with the kernel, N² values a product, if exact;
     N·m values and about 4 N m² operations for m columns if not. Pictures beyond 256×256 were not timed.
@@ -107,8 +111,9 @@ def denoise(
     columns = None
     if architecture.pad_once and 3 * _PRODUCTS * _seconds_of_product(noisy, architecture) > budget_s:
         columns = _affordable_columns(noisy, architecture, memory_gb)
-    run = 3 * (1 if columns else _PRODUCTS)
-    with tqdm(total=run, desc="denoising", unit="run" if columns else "product", disable=not progress) as bar:
+    run, unit = 3 * (1 if columns else _PRODUCTS), "run" if columns else "product"
+    bar = tqdm(total=run, desc="denoising", unit=unit, disable=not progress)
+    with bar, _device_memory(noisy):
         twice = _Twice(architecture, columns, seed, memory_gb, bar.update)
         for last in _LASTS:
             steps = step_grid(last, _STOPS)
@@ -135,13 +140,27 @@ def denoise(
     )
 
 
+@contextmanager
+def _device_memory(noisy: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryBudgetError(
+            f"the memory of {noisy.device} ran out at {noisy.shape[1]}×{noisy.shape[2]} pixels; end what "
+            f"else uses it, denoise parts of the picture, or give noisy.cpu() to denoise by the processor"
+        ) from error
+
+
 class _Watched(TangentFilter):
-    """A filter that reports its products."""
+    """A filter that reports its products, and makes them in smaller pieces where a card's memory runs out."""
 
     tick: Callable[[], object] = staticmethod(lambda: None)
 
     def _times_kernel(self, columns: Tensor) -> Tensor:
-        product = super()._times_kernel(columns)
+        if self._walk is not None and self.engine == "cuda":
+            product = pieces.product(*self._walk, columns)
+        else:
+            product = super()._times_kernel(columns)
         self.tick()
         return product
 
@@ -189,9 +208,10 @@ def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
     """The time of one product, from that of a part of the picture: it grows with the square of the pixels."""
     part = noisy[:, :_TRIAL, :_TRIAL].double()
     filter = _filter(part, architecture, 1.0, 1.0)
-    filter.apply(part)  # the first call compiles
-    begun = time.perf_counter()
-    filter.apply(part)
+    with _device_memory(part):
+        filter.apply(part)  # the first call compiles
+        begun = time.perf_counter()
+        filter.apply(part)
     return (time.perf_counter() - begun) * (noisy[0].numel() / part[0].numel()) ** 2
 
 

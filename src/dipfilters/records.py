@@ -2,7 +2,7 @@
 
 A run consists of settings, each stored as soon as it is finished in NAME-PARAMETERS.npz: the numbers, and as
 text what was computed, where, when and by which code. NAME-PARAMETERS.json is that text, for those who read.
-No file holds code or a path.
+No file holds code or a path. A lock file lies beside while a run is stored, and is empty.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ import sys
 import textwrap
 import time
 import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +31,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 Arrays = dict[str, np.ndarray]
@@ -129,8 +128,9 @@ def load_or_run(
 
         compute(**parameters, **setting)   for each setting that is not stored
 
-    An interrupted run goes on behind its last finished setting. What is not handed to ``compute`` but taken
-    by it from around it, such as a device, does not tell one run from another.
+    An interrupted run goes on behind its last finished setting. Two processes may compute one run: each adds
+    what it finished to what the other did. What is not handed to ``compute`` but taken by it from around it,
+    such as a device, does not tell one run from another.
 
     Args:
         name: The run's name: letters, digits, - and _.
@@ -148,33 +148,37 @@ def load_or_run(
 
     Raises:
         RecordError: A name, values, results or a function that cannot be stored; a stored run that cannot be
-            read; the cheapest setting gives something else than is stored.
+            read, or is another run; a folder that cannot be written, which is found before anything is
+            computed; a full disc; the cheapest setting gives something else than is stored.
 
-    Cost: the whole run is written again after each setting, which suits runs of a few megabytes.
+    Cost: the whole run is read and written again after each setting, which suits runs of a few megabytes.
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise RecordError(f"name must consist of letters, digits, - and _, got {name!r}")
     shared, code = _plain("parameters", parameters), _code(compute)
+    head = {"name": name, "parameters": shared}
     path = Path(folder) / f"{name}-{_digest(json.dumps(shared, sort_keys=True))[:8]}.npz"
-    stored = _read(path) if path.exists() else []
+    stored = _read(path, head)
+    _mend(path)
     stamp = _stamp(code, torch.device(device))
     if recompute == "cheapest" and stored:
         _recheck(name, min(stored, key=lambda done: done.seconds), compute, parameters)
         checked = {"code": code, "rechecked": f"{datetime.now(UTC):%Y-%m-%d}, commit {stamp['commit']}"}
-        stored = [replace(done, stamp={**done.stamp, **checked}) for done in stored]
-        _write(path, {"name": name, "parameters": shared}, stored)
+        stored = _add(path, head, [replace(done, stamp={**done.stamp, **checked}) for done in stored])
     finished = []
     for setting in settings:
         values = _plain("setting", setting)
-        place = next((i for i, done in enumerate(stored) if done.setting == values), len(stored))
-        if recompute is True or place == len(stored):
+        done = _find(stored, values)
+        if done is None:  # another process may have finished it, and the folder must be one to write in
+            stored = _add(path, head, [])
+            done = _find(stored, values)
+        if recompute is True or done is None:
             now, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
             arrays = _arrays(compute(**parameters, **setting))
             seconds = round(time.monotonic() - begun, 3)
-            new = Finished(values, arrays, seconds, {**stamp, "date": now}, loaded=False)
-            stored[place : place + 1] = [new]
-            _write(path, {"name": name, "parameters": shared}, stored)
-        finished.append(stored[place])
+            done = Finished(values, arrays, seconds, {**stamp, "date": now}, loaded=False)
+            stored = _add(path, head, [done])
+        finished.append(done)
     return Record(name, shared, tuple(finished), code)
 
 
@@ -220,32 +224,106 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _write(path: Path, head: Values, finished: list[Finished]) -> None:
-    """Beside the old file, which is then replaced: an interruption leaves one or the other, never a half."""
+def _find(stored: list[Finished], setting: Values) -> Finished | None:
+    return next((done for done in stored if done.setting == setting), None)
+
+
+def _add(path: Path, head: Values, new: list[Finished]) -> list[Finished]:
+    """Store settings, each in the place of its old one or behind the others; all that is stored then."""
+    with _alone(path):
+        stored = _read(path, head)
+        for done in new:
+            old = _find(stored, done.setting)
+            place = len(stored) if old is None else stored.index(old)
+            stored[place : place + 1] = [done]
+        if new:
+            _write(path, head, stored)
+    return stored
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a run: between reading and writing no other process adds to it. A dead process holds nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock"), timeout=_PATIENCE):
+            yield
+    except Timeout as error:
+        raise RecordError(
+            f"another process has held {path.name} for {_PATIENCE} s; wait for it, or end it"
+        ) from error
+    except OSError as error:
+        raise RecordError(
+            f"{path.name} cannot be stored ({error}); what was stored before is as it was; make room on the "
+            f"disc, or name a folder that you may write in"
+        ) from error
+
+
+_PATIENCE = 60  # seconds; to read and write takes a fraction of one
+
+
+def _text(head: Values, finished: list[Finished]) -> str:
     settings = [{name: getattr(d, name) for name in ("setting", "seconds", "stamp")} for d in finished]
-    text = json.dumps({**head, "settings": settings}, indent=1) + "\n"
+    return json.dumps({**head, "settings": settings}, indent=1) + "\n"
+
+
+def _write(path: Path, head: Values, finished: list[Finished]) -> None:
+    """The numbers, then the text for those who read."""
+    text = _text(head, finished)
     named: Any = {f"{i}/{k}": array for i, done in enumerate(finished) for k, array in done.arrays.items()}
     numbers = io.BytesIO()
     np.savez_compressed(numbers, text=np.array(text), **named)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((path, numbers.getvalue()), (path.with_suffix(".json"), text.encode())):
-        part = target.with_suffix(".part")
+    _replace(path, numbers.getvalue())
+    _replace(path.with_suffix(".json"), text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Beside the old file, which is then replaced: an interruption leaves one or the other, never a half."""
+    part = path.with_suffix(".part")
+    try:
         part.write_bytes(content)
-        part.replace(target)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> list[Finished]:
+def _mend(path: Path) -> None:
+    """Write the text for readers again where it is not that of the numbers: after a kill, or an edit."""
+    beside = path.with_suffix(".json")
+
+    def text() -> bytes:
+        with np.load(path, allow_pickle=False) as numbers:
+            return str(numbers["text"]).encode()
+
+    with contextlib.suppress(RecordError, OSError):  # who only loads need not be able to write
+        if path.exists() and not (beside.is_file() and beside.read_bytes() == text()):
+            with _alone(path):
+                _replace(beside, text())
+
+
+def _read(path: Path, head: Values) -> list[Finished]:
+    """The stored settings of the run that ``head`` names; nothing is unpickled."""
+    if not path.exists():
+        return []
+    finished = []
     try:
         numbers = dict(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
-        finished = []
-        for i, entry in enumerate(json.loads(str(numbers["text"]))["settings"]):
+        if strange := [key for key, array in numbers.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"no array under {strange[0]}")
+        text = json.loads(str(numbers["text"]))
+        for i, entry in enumerate(text["settings"]):
             arrays = {key.partition("/")[2]: numbers[key] for key in numbers if key.startswith(f"{i}/")}
-            finished.append(Finished(**entry, arrays=arrays, loaded=True))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            done = Finished(**entry, arrays=arrays, loaded=True)
+            _place(done.stamp), dict(done.setting), dict(done.stamp["code"]), float(done.seconds)
+            finished.append(done)
+        found = {name: text[name] for name in head}
+    except Exception as error:  # whatever a foreign file makes of zipfile, numpy and json
         raise RecordError(
             f"{path.name} is broken, or no stored run ({type(error).__name__}: {error}); fetch it again, or "
             f"delete it to compute the run anew"
         ) from error
+    if found != head:
+        raise RecordError(f"{path.name} holds another run, {found}, not {head}; give it back its own name")
     return finished
 
 

@@ -53,8 +53,8 @@ def no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
-    """The root of a small book; a space in its path, which a reader's folder may hold too."""
-    root = tmp_path / "my book"
+    """The root of a small book; its path holds what a reader's may: spaces, umlauts, signs."""
+    root = tmp_path / "Bücher & mehr, 'neu'"
     for name, text in MODULES.items():
         path = root / "src" / PACKAGE / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,566 @@
+"""What goes wrong outside the package: kills, full discs, other processes, odd files, no card, no network."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+import dipfilters
+from dipfilters import (
+    Adam,
+    KernelFilter,
+    LanczosTwicing,
+    MemoryBudgetError,
+    PictureError,
+    RecordError,
+    SpectralTwicing,
+    TangentFilter,
+    add_noise,
+    build,
+    denoise,
+    discrepancy_stop,
+    load_image,
+    load_or_run,
+    one_layer_tangent_kernel,
+    psnr,
+    records,
+    sure,
+    tangent_kernel,
+    train,
+    twicing,
+    vanilla,
+)
+from dipfilters.engines import cuda
+from tests.samples import flat_and_textured, generator, picture, refused
+
+SOURCES = Path(dipfilters.__file__).parents[1]
+ODD = "Über uns, 2 Äpfel & 'mehr'"
+
+
+def python(program: str, *words: str, before: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess:
+    """Another process that runs this program with the package at hand."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [*before, sys.executable, "-c", textwrap.dedent(program), *words],
+        env=environment | options.pop("env", {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        **options,
+    )
+
+
+def works(*command: str) -> bool:
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+# --------------------------------------------------------------------------------------- stored runs
+
+# A function of a module, as load_or_run wants its source.
+MEASURE = '''
+"""What the other processes compute."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipfilters import load_or_run
+
+HERE = Path(sys.argv[1])
+
+
+def measure(size, seed):
+    values = np.random.default_rng(seed).random((size, size))
+    (HERE / f"began {seed}").touch()
+    while (HERE / f"wait {seed}").exists():
+        time.sleep(0.01)
+    return {"values": values}
+
+
+def run(*seeds):
+    settings = [{"seed": seed} for seed in seeds]
+    return load_or_run("run", {"size": 30}, measure, folder=HERE / "runs", settings=settings)
+'''
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder with the module above."""
+    folder = tmp_path / ODD
+    folder.mkdir()
+    (folder / "other.py").write_text(MEASURE, "utf-8")
+    return folder
+
+
+def other(here: Path, program: str, **options) -> subprocess.CompletedProcess:
+    return python(f"import sys; sys.path.insert(0, sys.argv[1])\n{program}", str(here), **options)
+
+
+def values(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((30, 30))
+
+
+def stored(here: Path) -> dict[int, np.ndarray]:
+    """The numbers by seed, read without the package."""
+    (path,) = (here / "runs").glob("*.npz")
+    with np.load(path, allow_pickle=False) as file:
+        settings = json.loads(str(file["text"]))["settings"]
+        return {done["setting"]["seed"]: file[f"{i}/values"] for i, done in enumerate(settings)}
+
+
+def as_computed(here: Path, *seeds: int) -> bool:
+    found = stored(here)
+    return sorted(found) == sorted(seeds) and all(np.array_equal(found[s], values(s)) for s in seeds)
+
+
+KILLS = {
+    "half of the numbers written": ("write_bytes", "path.suffix == '.part' and content[:2] == b'PK'", "half"),
+    "the numbers written, not in place": ("replace", "str(content).endswith('.npz')", "before"),
+    "the numbers in place": ("replace", "str(content).endswith('.npz')", "after"),
+    "half of the text written": ("write_bytes", "path.suffix == '.part' and content[:1] == b'{'", "half"),
+    "the text written, not in place": ("replace", "str(content).endswith('.json')", "before"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", KILLS)
+def test_killed_while_a_run_is_stored(here, point):
+    """By a signal that no program can catch; what was finished before is there, and the rest is computed."""
+    assert other(here, "import other; other.run(0)").returncode == 0
+    method, when, how = KILLS[point]
+    killed = other(
+        here,
+        f"""
+        import os, signal
+        from pathlib import Path
+from typing import Any
+        import other
+        plain = Path.{method}
+        def last(path, content):
+            if {when}:
+                if {how!r} == "half": plain(path, content[: len(content) // 2])
+                if {how!r} == "after": plain(path, content)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(path, content)
+        Path.{method} = last
+        other.run(0, 1)
+        """.replace("\n        ", "\n"),
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = (0, 1) if point in ("the numbers in place", *list(KILLS)[3:]) else (0,)
+    assert as_computed(here, *done)
+    for path in here.glob("began *"):
+        path.unlink()
+    again = other(here, "import other; print(other.run(0, 1).describe())")
+    assert again.returncode == 0, again.stderr
+    assert [path.name for path in here.glob("began *")] == ([] if done == (0, 1) else ["began 1"])
+    assert as_computed(here, 0, 1)
+    (text,) = (here / "runs").glob("*.json")
+    assert [done["setting"]["seed"] for done in json.loads(text.read_text("utf-8"))["settings"]] == [0, 1]
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, path.name
+        time.sleep(0.01)
+
+
+def test_two_processes_add_to_one_run(here):
+    """Each begins with what the other has not seen finished, and stores when the other has stored."""
+    (here / "wait 1").touch()
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv[1]); import other; other.run(1, 2, 3)",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    process = subprocess.Popen([*words, str(here)], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(here / "began 1")
+        assert other(here, "import other; other.run(0, 2)").returncode == 0
+        assert as_computed(here, 0, 2)
+        (here / "began 2").unlink()
+        (here / "wait 1").unlink()
+        assert process.wait(60) == 0, process.stderr.read() if process.stderr else ""
+    finally:
+        process.kill()
+        process.communicate()
+    assert as_computed(here, 0, 1, 2, 3)
+    assert not (here / "began 2").exists(), "what the other had finished was computed again"
+
+
+def measure(size, seed):
+    return {"values": np.random.default_rng(seed).random((size, size))}
+
+
+def load(folder, *seeds, compute=measure, **options):
+    settings = [{"seed": seed} for seed in seeds]
+    return load_or_run("run", {"size": 30}, compute, folder=folder, settings=settings, **options)
+
+
+def test_a_run_that_is_held_is_said_and_a_dead_process_holds_nothing(tmp_path, monkeypatch):
+    load(tmp_path, 0)
+    (path,) = tmp_path.glob("*.npz")
+    hold = """
+        import sys, time
+        from filelock import FileLock
+        lock = FileLock(sys.argv[1])
+        lock.acquire()
+        print("held", flush=True)
+        time.sleep(60)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(hold), str(path.with_suffix(".lock"))]
+    holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert load(tmp_path, 0).finished[0].loaded, "to load needs no lock"
+        monkeypatch.setattr(records, "_PATIENCE", 0.2)
+        with refused(RecordError, rf"another process has held {path.name} for 0.2 s; wait for it, or end it"):
+            load(tmp_path, 1)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert not load(tmp_path, 1).finished[0].loaded
+    with FileLock(path.with_suffix(".lock"), timeout=0):
+        pass
+
+
+LIMITED = """
+    import resource, other
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+    other.run(0, 1, 2, 3)
+"""
+
+
+def test_a_file_that_may_not_grow_leaves_what_was_stored(here):
+    """The system writes a part and refuses the rest, as on a full disc: each setting is 7 KB here."""
+    done = other(here, textwrap.dedent(LIMITED))
+    assert done.returncode == 1
+    assert "RecordError: run-" in done.stderr
+    assert "what was stored before is as it was; make room on the disc, or name a folder" in done.stderr
+    assert as_computed(here, 0)
+    assert sorted(path.suffix for path in (here / "runs").iterdir()) == [".json", ".lock", ".npz"]
+    assert other(here, "import other; other.run(0, 1, 2, 3)").returncode == 0
+    assert as_computed(here, 0, 1, 2, 3)
+
+
+@pytest.mark.long
+def test_a_full_disc_leaves_what_was_stored(here):
+    """A disc of 40 KB, which only root may mount."""
+    disc = here / "runs"
+    disc.mkdir()
+    if not works("mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disc)):
+        pytest.skip("no disc can be mounted here")
+    try:
+        done = other(here, "import other; other.run(*range(9))")
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "RecordError: run-" in done.stderr
+        kept = stored(here)
+        assert 1 <= len(kept) < 9
+        assert all(np.array_equal(found, values(seed)) for seed, found in kept.items())
+        assert not list(disc.glob("*.part"))
+    finally:
+        subprocess.run(["umount", str(disc)], check=True)
+
+
+def read_only(folder: Path) -> tuple[str, ...]:
+    """The words before a command for which `folder` cannot be written, not even by root."""
+    bind = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    words = ("unshare", "-m", "sh", "-c", bind, str(folder))
+    if os.geteuid() and not works(*words, "true"):
+        folder.chmod(0o555)
+        return ()
+    if not works(*words, "true"):
+        pytest.skip("no folder is read-only for root here")
+    return words
+
+
+def test_a_read_only_checkout(here):
+    """Its package computes, its runs load, and a new one is refused before it is computed."""
+    shutil.copytree(SOURCES / "dipfilters", here / "dipfilters", ignore=shutil.ignore_patterns("__pycache__"))
+    assert other(here, "import other; other.run(0)").returncode == 0
+    (here / "began 0").unlink()
+    (text,) = (here / "runs").glob("*.json")
+    text.write_text("{}")
+    program = """
+        import sys
+        sys.dont_write_bytecode = False
+        import torch
+        import dipfilters, other
+        from dipfilters import KernelFilter, RecordError, load_image, one_layer_tangent_kernel
+        assert dipfilters.__file__.startswith(sys.argv[1]), dipfilters.__file__
+        assert other.run(0).finished[0].loaded
+        clean, kernel = load_image("camera", size=12), one_layer_tangent_kernel()
+        W = KernelFilter(clean, kernel, patch_size=3, normalize="rows", engine="cpu")
+        assert abs(float(W.apply(torch.ones(12, 12)).mean()) - 1) < 1e-6
+        try:
+            other.run(1)
+        except RecordError as error:
+            print(error)
+    """
+    environment = {"PYTHONPATH": str(here), "HOME": str(here), "NUMBA_CACHE_DIR": ""}
+    done = python(program, str(here), before=read_only(here), env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be stored" in done.stdout
+    assert "or name a folder that you may write in" in done.stdout
+    assert not list(here.glob("began *"))
+    assert text.read_text() == "{}"
+
+
+def test_text_that_was_edited_by_hand_is_what_the_numbers_say_again(tmp_path):
+    load(tmp_path, 0, 1)
+    (text,) = tmp_path.glob("*.json")
+    right = text.read_text("utf-8")
+    for wrong in (right.replace('"seed": 1', '"seed": 7'), "", "{", None):
+        assert wrong != right
+        text.unlink() if wrong is None else text.write_text(wrong, "utf-8")
+        assert [done.setting for done in load(tmp_path, 0, 1).finished] == [{"seed": 0}, {"seed": 1}]
+        assert text.read_text("utf-8") == right
+
+
+def test_a_run_under_the_name_of_another_is_refused(tmp_path):
+    load(tmp_path, 0)
+    (path,) = tmp_path.glob("*.npz")
+    load_or_run("walk", {"size": 30}, measure, folder=tmp_path / "other", settings=[{"seed": 0}])
+    (foreign,) = (tmp_path / "other").glob("*.npz")
+    content = foreign.read_bytes()
+    path.write_bytes(content)
+    for seed in (0, 1):
+        with refused(RecordError, rf"{path.name} holds another run, .*'walk'.* not .*'run'.*its own name"):
+            load(tmp_path, seed)
+    assert path.read_bytes() == content
+
+
+class Trap:
+    """Unpickled, it leaves a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+@pytest.mark.parametrize("where", ["a file", "the text", "an array"])
+def test_a_pickle_in_a_stored_run_is_never_opened(tmp_path, where):
+    load(tmp_path, 0)
+    (path,) = tmp_path.glob("*.npz")
+    trap, sprung = np.array([Trap(tmp_path / "sprung")], dtype=object), tmp_path / "sprung"
+    with np.load(path, allow_pickle=False) as file:
+        content = dict(file)
+    if where == "a file":
+        path.write_bytes(trap.dumps())
+    else:
+        content["text" if where == "the text" else "0/values"] = trap
+        np.savez(path, **content)
+    with refused(RecordError, "is broken, or no stored run"):
+        load(tmp_path, 0)
+    assert not sprung.exists()
+    np.save(tmp_path / "trap.npy", trap)
+    np.load(tmp_path / "trap.npy", allow_pickle=True)
+    assert sprung.exists(), "a trap that does not work"
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(tmp_path):
+    load(tmp_path, 0)
+    (path,) = tmp_path.glob("*.npz")
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            huge = content.replace(b"(30, 30), }" + 12 * b" ", b"(30000000, 30000000), }")
+            assert len(huge) == len(content)
+            file.writestr(name, huge)
+    with refused(RecordError, r"is broken, or no stored run \(.*MemoryError: Unable to allocate"):
+        load(tmp_path, 0)
+
+
+# ------------------------------------------------------------------------------------------ pictures
+
+
+def test_a_path_with_spaces_and_umlauts(tmp_path):
+    folder = tmp_path / ODD
+    folder.mkdir()
+    path = folder / "Bild ß ü.png"
+    Image.new("L", (7, 5), 51).save(path)
+    assert load_image(str(path)).unique().tolist() == [pytest.approx(0.2)]
+    path.write_bytes(b"")
+    with refused(PictureError, 'Bild ß ü.png" cannot be read as a picture'):
+        load_image(path)
+
+
+def test_one_pixel_is_refused_where_it_is_too_few():
+    with refused(PictureError, "1×1 pixels are too few for reflect padding by 5; use a larger picture"):
+        denoise(torch.rand(1, 1, 1), 0.1, progress=False)
+    dot = torch.rand(1, 1, 1, dtype=torch.float64)
+    W = TangentFilter(dot, vanilla(1, 3, padding="zero"), normalize="rows")
+    assert torch.allclose(W.apply(dot), dot)
+
+
+def test_ten_thousand_pixels_a_side_are_read_small_and_refused_where_they_are_too_many(tmp_path):
+    path = tmp_path / "large.png"
+    Image.linear_gradient("L").resize((10_000, 10_000)).save(path, compress_level=1)
+    with warnings.catch_warnings():  # Pillow's word on such a size
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = load_image(path, size=16)
+    expected = (torch.arange(16) + 0.5) / 16
+    assert float((image[0] - expected[:, None]).abs().max()) < 0.01
+    with refused(MemoryBudgetError, r"10000×10000 pixels need \d+ GB, over memory_gb = 6; denoise parts"):
+        denoise(torch.zeros(1, 1, 1).expand(1, 10_000, 10_000), 0.1, progress=False)
+    with refused(MemoryBudgetError, "a dense kernel of 10000×10000 pixels takes"):
+        tangent_kernel(vanilla(1, 3), torch.zeros(1, 1, 1).expand(1, 10_000, 10_000))
+
+
+def test_a_picture_beyond_all_measure_is_refused(tmp_path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    with refused(PictureError, r"bomb.png' cannot be read as a picture \(Image size \(400000000 pixels\)"):
+        load_image(path, size=16)
+
+
+IMAGE = picture(1, 12, 12)
+NETWORK = build(vanilla(1, 3), channels=1, width=4, generator=generator(0))
+FILTER = KernelFilter(IMAGE, one_layer_tangent_kernel(), patch_size=3, normalize="spectral")
+TAKES_A_PICTURE = {
+    "add_noise": lambda y: add_noise(y, 0.1, generator=generator(0)),
+    "denoise": lambda y: denoise(y, 0.1, progress=False),
+    "discrepancy_stop": lambda y: discrepancy_stop(IMAGE[None], y, 0.1),
+    "KernelFilter": lambda y: KernelFilter(y, one_layer_tangent_kernel(), patch_size=3, normalize="rows"),
+    "LanczosTwicing": lambda y: LanczosTwicing(FILTER, y, last=10),
+    "psnr": lambda y: psnr(y, IMAGE),
+    "SpectralTwicing": lambda y: SpectralTwicing(FILTER).estimate(y, [1]),
+    "sure": lambda y: sure(IMAGE[None], y, 0.1, torch.zeros(1)),
+    "TangentFilter": lambda y: TangentFilter(y, vanilla(1, 3)),
+    "train": lambda y: next(iter(train(NETWORK, IMAGE.float(), y.float(), optimizer=Adam(), steps=1))),
+    "twicing": lambda y: next(iter(twicing(FILTER, y, steps=1))),
+}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", TAKES_A_PICTURE)
+def test_a_pixel_that_is_not_finite_is_refused_by_all_that_take_a_picture(name, bad):
+    broken = IMAGE.clone()
+    broken[0, 3, 4] = bad
+    with refused(PictureError, "holds 1 values that are NaN or infinite; replace them first"):
+        TAKES_A_PICTURE[name](broken)
+
+
+TAKES_SIGMA = {
+    "add_noise": lambda sigma: add_noise(IMAGE, sigma, generator=generator(0)),
+    "denoise": lambda sigma: denoise(IMAGE, sigma, progress=False),
+    "discrepancy_stop": lambda sigma: discrepancy_stop(IMAGE[None], IMAGE, sigma),
+    "sure": lambda sigma: sure(IMAGE[None], IMAGE, sigma, torch.zeros(1)),
+}
+
+
+@pytest.mark.parametrize("name", TAKES_SIGMA)
+def test_25_where_25_of_255_is_meant_is_refused_with_the_remedy(name):
+    with refused(ValueError, r"sigma must lie in \[0, 1\].*got 25.0; for 25 write 25/255"):
+        TAKES_SIGMA[name](25.0)
+
+
+# ------------------------------------------------------------------------------ a card's memory, a network
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """The walk for a card, on the processor, with a memory for so many entries of a plane at a time."""
+    asked: list[int] = []
+    plain = cuda.product
+
+    def with_memory(entries: int) -> list[int]:
+        def product(*arguments, batch_entries, **options):
+            asked.append(batch_entries)
+            if batch_entries > entries:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return plain(*arguments, batch_entries=batch_entries, **options)
+
+        monkeypatch.setattr(cuda, "product", product)
+        return asked
+
+    original = dipfilters.denoising._filter
+
+    def on_card(picture, architecture, normalize, memory_gb):
+        filter = original(picture, architecture, normalize, memory_gb)
+        filter.engine = "cuda"
+        return filter
+
+    monkeypatch.setattr(dipfilters.denoising, "_filter", on_card)
+    return with_memory
+
+
+def test_where_a_cards_memory_runs_out_pieces_get_smaller(card):
+    noisy = add_noise(flat_and_textured(1, 20, 18), 0.1, generator=generator(0))
+    options: Any = {"architecture": vanilla(1, 5), "budget_s": 1e9, "progress": False}
+    card(2**30)
+    expected = denoise(noisy, 0.1, **options)
+    asked = card(2**20)
+    asked.clear()
+    found = denoise(noisy, 0.1, **options)
+    assert sorted(set(asked), reverse=True) == [2**24, 2**22, 2**20]
+    # Sums over other pieces, of some thousand values in float64.
+    assert float((found.picture - expected.picture).abs().max()) < 1e-9
+    assert found.steps == expected.steps
+
+
+def test_where_nothing_fits_a_cards_memory_the_remedy_is_said(card):
+    card(0)
+    told = (
+        r"the memory of cpu ran out at 20×18 pixels; end what else uses it, denoise parts of the picture, or"
+    )
+    with refused(MemoryBudgetError, told):
+        denoise(flat_and_textured(1, 20, 18), 0.1, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
+
+
+OFFLINE = """
+    import socket, sys
+    def refuse(*_):
+        raise AssertionError("a connection was asked for")
+    socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+    import torch
+    from dipfilters import PICTURES, add_noise, denoise, load_image, load_or_run, plots, psnr
+    for name in PICTURES:
+        clean = load_image(name, size=16, gray=True)
+    noisy = add_noise(clean, 25 / 255, generator=torch.Generator().manual_seed(0))
+    print(f"{psnr(denoise(noisy, 25 / 255, progress=False).picture, clean) - psnr(noisy, clean):.0f}")
+    plots.use_style()
+    plots.panels(1)
+"""
+
+
+def test_nothing_needs_a_network_after_the_install():
+    """Where the system allows it, in a process that has no network; and no connection is asked for."""
+    apart = ("unshare", "-n") if works("unshare", "-n", "true") else ()
+    done = python(OFFLINE, before=apart, env={"MPLBACKEND": "Agg", "PYTHONWARNINGS": ""})
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) >= 0
+
+
+def test_limits_are_the_systems():
+    """A process may not write beyond its limit: else the test of a full disc above tests nothing."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY

@@ -1,0 +1,263 @@
+"""Pictures and stored runs whose bytes were changed at random: a result, or the package's own error."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dipfilters import PictureError, RecordError, load_image, load_or_run, picture_path
+from tests.samples import annotations_off, refused
+
+SOME = settings(
+    max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+# Others at every run of `make test-long`; one that fails is printed as a line to put above the test.
+MANY = settings(SOME, max_examples=12_000, derandomize=False, print_blob=True)
+
+
+@st.composite
+def changed(draw, content, heads=(40, 200)):
+    """One to six changes: another value, a part cut out, doubled or put in, the rest left out."""
+    new = bytearray(content)
+    for _ in range(draw(st.integers(1, 6))):
+        # What stands in the first bytes decides more than what follows.
+        end = min(len(new), draw(st.sampled_from([*heads, len(content)])))
+        place = draw(st.integers(0, max(end - 1, 0)))
+        span = draw(st.integers(1, 8))
+        kind = draw(st.sampled_from(["byte", "byte", "word", "cut", "double", "put in", "end"]))
+        if kind == "byte":
+            new[place : place + 1] = bytes([draw(st.integers(0, 255))])
+        elif kind == "word":
+            words = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\x80\0"]
+            new[place : place + 4] = draw(st.sampled_from(words))
+        elif kind == "cut":
+            del new[place : place + span]
+        elif kind == "double":
+            new[place:place] = new[place : place + 4 * span]
+        elif kind == "put in":
+            new[place:place] = draw(st.binary(min_size=span, max_size=span))
+        else:
+            del new[place:]
+    return bytes(new)
+
+
+# ------------------------------------------------------------------------------------------ pictures
+
+
+def pictures() -> dict[str, bytes]:
+    """Small parts of bundled pictures, in many formats and modes that a reader may come with."""
+    colour = Image.open(picture_path("astronaut")).convert("RGB").crop((150, 60, 173, 77))
+    grey = Image.open(picture_path("camera")).convert("L").crop((200, 90, 223, 107))
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    alpha = colour.copy()
+    alpha.putalpha(grey)
+    exif = Image.Exif()
+    exif[274] = 6
+    wanted: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "grey.png": (grey, {}),
+        "deep.png": (deep, {}),
+        "alpha.png": (alpha, {}),
+        "palette.png": (colour.quantize(16), {"transparency": 3}),
+        "hole.png": (grey, {"transparency": 14}),
+        "bits.png": (grey.convert("1"), {}),
+        "turned.png": (colour, {"exif": exif}),
+        "photo.jpg": (colour, {"exif": exif}),
+        "progressive.jpg": (grey, {"progressive": True}),
+        "print.jpg": (colour.convert("CMYK"), {}),
+        "plain.tif": (colour, {}),
+        "packed.tif": (colour, {"compression": "tiff_lzw"}),
+        "zipped.tif": (deep, {"compression": "tiff_adobe_deflate"}),
+        "old.bmp": (colour, {}),
+        "old.gif": (colour.quantize(16), {}),
+        "old.tga": (colour, {"compression": "tga_rle"}),
+        "old.pcx": (colour, {}),
+        "new.webp": (colour, {}),
+        "plain.ppm": (colour, {}),
+        "icon.ico": (colour, {}),
+        "wavelets.jp2": (colour, {}),
+    }
+    found = {}
+    for name, (picture, options) in wanted.items():
+        file = io.BytesIO()
+        picture.save(file, Image.registered_extensions()[Path(name).suffix], **options)
+        found[name] = file.getvalue()
+    floats = io.BytesIO()
+    tifffile.imwrite(floats, np.asarray(grey, np.float32) / 255)
+    found["float.tif"] = floats.getvalue()
+    return found
+
+
+PICTURES = pictures()
+
+
+def with_checksums(content: bytes) -> bytes:
+    """A PNG whose chunks have right checksums again, so that more than those is put to the test."""
+    out, place = content[:8], 8
+    while place + 12 <= len(content):
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        if place + 12 + length > len(content):
+            break
+        body = content[place + 4 : place + 8 + length]
+        out += content[place : place + 4] + body + struct.pack(">I", zlib.crc32(body))
+        place += 12 + length
+    return out + content[place:]
+
+
+@st.composite
+def picture_files(draw) -> tuple[str, bytes]:
+    name = draw(st.sampled_from(sorted(PICTURES)))
+    content = draw(changed(PICTURES[name]))
+    return name, with_checksums(content) if name.endswith(".png") and draw(st.booleans()) else content
+
+
+def check_picture(folder: Path, name: str, content: bytes) -> None:
+    path = folder / name
+    path.write_bytes(content)
+    with warnings.catch_warnings(), annotations_off():
+        warnings.simplefilter("ignore")  # Pillow warns of much that it then reads
+        try:
+            image = load_image(path)
+        # Pillow has a bare ValueError for some broken headers, which a PictureError is too.
+        except ValueError:
+            return
+    assert image.ndim == 3
+    assert image.shape[0] in (1, 3)
+    assert image.dtype == torch.float32
+    assert bool(((image >= 0) & (image <= 1)).all())
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_the_files_are_pictures_before_they_are_changed(tmp_path, name):
+    (tmp_path / name).write_bytes(PICTURES[name])
+    assert load_image(tmp_path / name).shape[1:] in ((17, 23), (23, 17), (12, 16))
+
+
+@SOME
+@given(picture_files())
+def test_a_changed_picture_is_read_or_refused(tmp_path_factory, case):
+    check_picture(tmp_path_factory.getbasetemp(), *case)
+
+
+@pytest.mark.long
+@MANY
+@given(picture_files())
+def test_a_changed_picture_is_read_or_refused_many_times(tmp_path_factory, case):
+    check_picture(tmp_path_factory.getbasetemp(), *case)
+
+
+@pytest.mark.long
+@MANY
+@given(st.binary(max_size=300), st.sampled_from(["noise.png", "noise.jpg", "noise.tif"]))
+def test_noise_is_no_picture(tmp_path_factory, content, name):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    with refused(PictureError, f"{name}' cannot be read as a picture"):
+        load_image(path)
+
+
+# --------------------------------------------------------------------------------------- stored runs
+
+PARAMETERS = {"size": 4}
+SETTINGS = [{"seed": 0}, {"seed": 1}]
+
+
+def measure(size, seed):
+    values = np.random.default_rng(seed).random((size, size))
+    return {"picture": (255 * values).astype(np.uint8), "curve": values[0].astype(np.float32)}
+
+
+def stored_run(folder: Path) -> Path:
+    load_or_run("run", PARAMETERS, measure, folder=folder, settings=SETTINGS)
+    (path,) = folder.glob("*.npz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, bytes]:
+    path = stored_run(tmp_path_factory.mktemp("runs"))
+    return path, path.read_bytes()
+
+
+def packed(members: dict[str, bytes], compressed: bool) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    return file.getvalue()
+
+
+@st.composite
+def run_files(draw, content):
+    """The file changed as it lies there; or what is in it, with a sound zip file around it."""
+    if draw(st.booleans()):
+        return draw(changed(content))
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    name = draw(st.sampled_from(sorted(members)))
+    kind = draw(st.sampled_from(["change", "change", "leave out", "rename"]))
+    if kind == "change":
+        members[name] = draw(changed(members[name], heads=(80, 140)))
+    else:
+        member = members.pop(name)
+        if kind == "rename":
+            members[draw(st.text("01/text.npy", min_size=1, max_size=12))] = member
+    return packed(members, draw(st.booleans()))
+
+
+def check_run(run: tuple[Path, bytes], content: bytes) -> None:
+    """A record with the settings asked for, or a RecordError that names the file and leaves it alone."""
+    path, _ = run
+    path.write_bytes(content)
+
+    def never(size, seed):
+        raise KeyboardInterrupt  # a setting that the changed text no longer holds is to be computed
+
+    with warnings.catch_warnings(), annotations_off():
+        warnings.simplefilter("ignore")
+        try:
+            record = load_or_run("run", PARAMETERS, never, folder=path.parent, settings=SETTINGS)
+        except RecordError as error:
+            told = str(error)
+        except KeyboardInterrupt:
+            told = path.name
+        else:
+            told = path.name
+            assert [done.setting for done in record.finished] == SETTINGS
+            assert record.describe().startswith("run (size=4); 2 of 2 settings loaded")
+            arrays = [array for done in record.finished for array in done.arrays.values()]
+            assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays)
+    assert path.name in told
+    assert path.read_bytes() == content
+
+
+@SOME
+@given(st.data())
+def test_a_changed_run_is_read_or_refused(run, data):
+    check_run(run, data.draw(run_files(run[1])))
+
+
+@pytest.mark.long
+@MANY
+@given(st.data())
+def test_a_changed_run_is_read_or_refused_many_times(run, data):
+    check_run(run, data.draw(run_files(run[1])))
+
+
+def test_a_run_is_read_before_it_is_changed(run):
+    path, content = run
+    path.write_bytes(content)
+    again = load_or_run("run", PARAMETERS, measure, folder=path.parent, settings=SETTINGS)
+    assert all(done.loaded for done in again.finished)

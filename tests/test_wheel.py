@@ -1,0 +1,98 @@
+"""What pip builds from the repository: the package, its widgets and data, light; and no notebook."""
+
+import email
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tools.notebooks import ROOT
+
+PACKAGE = ROOT / "src" / "dipfilters"
+LIGHT = 1_000_000  # bytes
+BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git would check out of the files as they are now, widgets that another branch brings included."""
+    folder = tmp_path_factory.mktemp("checkout")
+    asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    widgets = folder / "src" / "dipfilters" / "widgets"
+    widgets.mkdir(exist_ok=True)
+    for name in ("a-test.js", "a-test.css"):
+        (widgets / name).write_text("/* a widget's file */")
+    return folder
+
+
+def built(checkout: Path, kind: str) -> Path:
+    """As `pip install git+…` builds it, without the download of setuptools."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, f"build_{kind}", "dist"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return checkout / "dist" / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Path:
+    return built(checkout, "wheel")
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout: Path, wheel: Path) -> Path:
+    return built(checkout, "sdist")
+
+
+def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Path, wheel: Path) -> None:
+    assert wheel.stat().st_size < LIGHT
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    source = checkout / "src"
+    kinds = {".py", ".typed", ".json", ".js", ".css"}
+    wanted = {str(p.relative_to(source)) for p in (source / "dipfilters").rglob("*") if p.suffix in kinds}
+    assert {name for name in names if not name.startswith("dipfilters-")} == wanted
+    assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json")} <= names
+    assert {f"dipfilters/widgets/a-test.{kind}" for kind in ("js", "css")} <= names
+
+
+def test_the_source_archive_is_light_and_builds_by_itself(
+    checkout: Path, sdist: Path, tmp_path: Path
+) -> None:
+    assert sdist.stat().st_size < LIGHT
+    with tarfile.open(sdist) as file:
+        names = [name.partition("/")[2] for name in file.getnames()]
+        file.extractall(tmp_path, filter="data")
+    assert not [name for name in names if name.endswith((".ipynb", ".npz", ".md")) and name != "README.md"]
+    tops = {name.partition("/")[0] for name in names} - {""}
+    assert tops == {"src", "LICENSE", "README.md", "MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"}
+    (folder,) = tmp_path.iterdir()
+    again = built(folder, "wheel")
+    with zipfile.ZipFile(again) as file, zipfile.ZipFile(checkout / "dist" / again.name) as first:
+        assert set(file.namelist()) == set(first.namelist())
+
+
+def test_the_wheel_says_what_it_needs_and_pins_nothing(wheel: Path) -> None:
+    """A pin would change Colab's own libraries; a lower bound that Colab does not reach would as well."""
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("/METADATA"))
+        metadata = email.message_from_bytes(file.read(name))
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert {re.split(r"[^\w-]", line)[0] for line in needed} >= {"torch", "numpy", "anywidget", "filelock"}
+    for line in needed:
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", line), line
+    assert metadata["License-Expression"] == "BSD-3-Clause"

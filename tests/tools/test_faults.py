@@ -1,0 +1,308 @@
+"""What goes wrong around the tools: kills, full discs, a second process, a folder that cannot be written."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.test_faults import read_only, works
+from tools import build, execute, notebooks
+from tools.errors import BuildFailed, Busy, run_main
+
+Run = Callable[[], None]
+
+
+def tool(program: str, root: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    """Another process that runs this program on the book at `root`."""
+    head = "import os, signal, sys\nfrom pathlib import Path\nroot = Path(sys.argv[1])\n"
+    return subprocess.run(
+        [*before, sys.executable, "-c", head + textwrap.dedent(program), str(root)],
+        cwd=notebooks.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+# --------------------------------------------------------------------------------------------- kills
+
+
+def pretend_build(text: str) -> Callable[[Path, Path, Path], Path]:
+    """In the place of the half minute of Sphinx."""
+
+    def pages(root: Path, stage: Path, work: Path) -> Path:
+        assert (stage / "notebooks" / "02-two.ipynb").is_file()
+        folder = work / "html"
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text(text)
+        return folder
+
+    return pages
+
+
+KILLS = {
+    "while staging": "build.bench_page.write = kill",
+    "before the pages are built": "build.build = kill",
+    "with the pages built": "build.swap = kill",
+    "with the old pages moved away": """
+        plain = Path.replace
+        Path.replace = lambda path, to: kill() if to.name == "html" else plain(path, to)
+    """,
+    "with the new pages in place": """
+        plain = Path.replace
+        Path.replace = lambda path, to: (plain(path, to), to.name == "html" and kill())
+    """,
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", KILLS)
+def test_a_killed_build_leaves_old_pages_or_new(
+    book: Path, pretend_run: Run, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    pretend_run()
+    index = book / "_build" / "html" / "index.html"
+    monkeypatch.setattr(build, "build", pretend_build("old"))
+    build.main(["--root", str(book)])
+    with (book / "_toc.yml").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    killed = tool(
+        f"""
+        from tests.tools.test_faults import pretend_build
+        from tools import build
+        def kill(*_):
+            os.kill(os.getpid(), signal.SIGKILL)
+        build.build = pretend_build("new")
+        {textwrap.indent(textwrap.dedent(KILLS[point]).strip(), " " * 8).strip()}
+        build.main(["--root", str(root)])
+        """,
+        book,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def fail(*_: Path) -> Path:
+        raise BuildFailed("not now")
+
+    if point == "with the new pages in place":
+        assert index.read_text() == "new"
+    else:
+        monkeypatch.setattr(build, "build", fail)
+        with pytest.raises(BuildFailed):
+            build.main(["--root", str(book)])
+        assert index.read_text() == "old", "the pages are as they were"
+    monkeypatch.setattr(build, "build", pretend_build("new"))
+    build.main(["--root", str(book)])
+    assert index.read_text() == "new"
+    assert not (book / "_build" / "html.old").exists()
+
+
+@pytest.mark.long
+def test_a_build_works_beside_what_a_killed_one_left_running(book: Path, pretend_run: Run) -> None:
+    pretend_run()
+    command = [sys.executable, "-m", "tools.build", "--root", str(book)]
+    process = subprocess.Popen(command, cwd=notebooks.ROOT, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: any((book / "_build").glob("work*/_build/*")))
+        with pytest.raises(
+            Busy, match=f"process {process.pid} is building the pages; wait for it, or end it"
+        ):
+            build.main(["--root", str(book)])
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (book / "_build" / "html").exists()
+    build.main(["--root", str(book)])
+    assert (book / "_build" / "html" / "notebooks" / "02-two.html").is_file()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.long
+def test_the_kernel_of_a_killed_execution_ends_by_itself(book: Path) -> None:
+    path = notebooks.chapters(book)[0]
+    notebook = notebooks.read(path)
+    notebook.cells[-1].source = (
+        "import os, time\nopen('part', 'w').write(str(os.getpid()))\n"
+        "os.rename('part', 'pid')\ntime.sleep(120)"
+    )
+    notebooks.write(notebook, path)
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "tools.execute", "01", "--root", str(book)]
+    process = subprocess.Popen(command, cwd=notebooks.ROOT, stderr=subprocess.DEVNULL)
+    pid = path.parent / "pid"
+    try:
+        wait_for(pid.exists)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kernel = Path("/proc") / pid.read_text()
+    wait_for(lambda: not kernel.exists() or "zombie" in (kernel / "status").read_text())
+    assert path.read_bytes() == before
+    with execute.lock(book):
+        pass
+
+
+def test_a_kill_while_a_notebook_is_written_leaves_the_old_one(book: Path) -> None:
+    path = notebooks.chapters(book)[0]
+    before = path.read_bytes()
+    killed = tool(
+        """
+        import nbformat
+        from tools import notebooks
+        def half(notebook, file):
+            file.write(nbformat.writes(notebook)[:100])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        path = notebooks.chapters(root)[0]
+        notebook = notebooks.read(path)
+        nbformat.write = half
+        notebooks.write(notebook, path)
+        """,
+        book,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert path.read_bytes() == before
+    assert [part.stat().st_size for part in path.parent.glob(".*.new")] == [100]
+    notebooks.write(notebooks.read(path), path)
+    assert not list(path.parent.glob(".*"))
+
+
+# ------------------------------------------------------------------------------- discs and processes
+
+GROW = """
+    import nbformat
+    from tools import notebooks
+    from tools.errors import run_main
+    def main(_):
+        path = notebooks.chapters(root)[0]
+        notebook = notebooks.read(path)
+        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", text="long " * 20_000)]
+        notebooks.write(notebook, path)
+    run_main(main)
+"""
+
+
+def test_a_notebook_that_may_not_grow_stays_as_it_is(book: Path) -> None:
+    path = notebooks.chapters(book)[0]
+    before = path.read_bytes()
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+    done = tool(limit + textwrap.dedent(GROW), book)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "every notebook and page is as it was; allow larger files (ulimit -f) and run again\n"
+    )
+    assert "Traceback" not in done.stderr
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".*"))
+
+
+@pytest.mark.long
+def test_a_notebook_on_a_full_disc_stays_as_it_is(book: Path) -> None:
+    """On a disc of 60 KB, which only root may mount."""
+    path = notebooks.chapters(book)[0]
+    before, folder = path.read_bytes(), book / "kept"
+    path.parent.rename(folder)
+    path.parent.mkdir()
+    if not works("mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(path.parent)):
+        pytest.skip("no disc can be mounted here")
+    try:
+        shutil.copytree(folder, path.parent, dirs_exist_ok=True)
+        done = tool(GROW, book)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert done.stderr.endswith("is as it was; make room on the disc and run again\n")
+        assert path.read_bytes() == before
+        assert not list(path.parent.glob(".*"))
+    finally:
+        subprocess.run(["umount", str(path.parent)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "make room on the disc and run again"),
+        (shutil.Error([("a", "b", "No space left on device")]), "make room on the disc and run again"),
+        (OSError(errno.EROFS, "Read-only file system"), "copy the book to a folder that you may write in"),
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "copy the book to a folder that you may write in",
+        ),
+    ],
+)
+def test_trouble_with_a_disc_is_said_with_the_remedy(trouble: OSError, remedy: str) -> None:
+    def main(_: object) -> None:
+        raise trouble
+
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main)
+    assert str(stopped.value).endswith(f"\nevery notebook and page is as it was; {remedy}")
+    assert str(trouble) in str(stopped.value)
+
+
+def test_trouble_that_no_remedy_is_known_for_is_shown_whole() -> None:
+    def main(_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    with pytest.raises(FileNotFoundError):
+        run_main(main)
+
+
+def test_a_checkout_that_cannot_be_written_is_read_and_named(book: Path) -> None:
+    before = read_only(book)
+    program = "sys.argv[1:] = ['--root', str(root)]\nfrom tools import fresh\nfresh.run_main(fresh.main)"
+    done = tool(program, book, *before)
+    assert done.returncode == 1
+    assert "01-one.ipynb: it was never run" in done.stderr, "to look needs no writing"
+    program = (
+        "sys.argv[1:] = ['--root', str(root)]\nfrom tools import execute\nexecute.run_main(execute.main)"
+    )
+    done = tool(program, book, *before)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "every notebook and page is as it was; copy the book to a folder that you may write in\n"
+    )
+    assert "Traceback" not in done.stderr
+    assert not (book / "_build").exists()
+
+
+def test_two_builds_at_once(book: Path, pretend_run: Run) -> None:
+    """The lock is the system's, so that one left by a dead process holds nobody up."""
+    pretend_run()
+    with execute.lock(book, "build", "building the pages"):
+        program = "sys.argv[1:] = ['--root', str(root)]\nfrom tools import build\nbuild.run_main(build.main)"
+        done = tool(program, book)
+    assert done.returncode == 1
+    assert done.stderr == f"process {os.getpid()} is building the pages; wait for it, or end it\n"
+    (book / "_build" / "build.lock").write_text("99999999")
+    with execute.lock(book, "build", "building the pages"):
+        pass
+
+
+def test_a_notebook_in_the_middle_of_a_merge_stops_every_tool(book: Path) -> None:
+    path = notebooks.chapters(book)[0]
+    text = path.read_text("utf-8")
+    line = text.splitlines()[5]
+    marked = text.replace(line, f"<<<<<<< HEAD\n{line}\n=======\n{line} \n>>>>>>> theirs", 1)
+    path.write_text(marked, "utf-8")
+    for name in ("fresh", "execute", "build", "quick"):
+        program = (
+            f"sys.argv[1:] = ['--root', str(root)]\nfrom tools import {name}\n{name}.run_main({name}.main)"
+        )
+        done = tool(program, book)
+        assert done.returncode == 1
+        assert done.stderr == "01-one.ipynb holds the marks of an unfinished merge; resolve it first\n", name
+    assert path.read_text("utf-8") == marked
