@@ -130,9 +130,13 @@ def check_picture(folder: Path, name: str, content: bytes) -> None:
         warnings.simplefilter("ignore")  # Pillow warns of much that it then reads
         try:
             image = load_image(path)
-        # Pillow has a bare ValueError for some broken headers, which a PictureError is too.
-        except ValueError:
-            return
+        except PictureError as error:
+            told = str(error)
+        else:
+            told = ""
+    if told:
+        assert name in told
+        return
     assert image.ndim == 3
     assert image.shape[0] in (1, 3)
     assert image.dtype == torch.float32

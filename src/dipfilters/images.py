@@ -7,6 +7,7 @@ A noise level is in the same unit, so that the "sigma = 25" of the literature is
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -118,7 +119,11 @@ def _decode(path: Path) -> Float[Tensor, "C H W"]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings():
+            # Large, and no bomb: one is refused from twice that size on.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            file = Image.open(path)
+        with file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
                 return torch.from_numpy(np.array(picture, dtype=np.float32) / 65535.0)[None]
@@ -133,7 +138,10 @@ def _decode(path: Path) -> Float[Tensor, "C H W"]:
             flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("L" if grey else "RGB")
             values = torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0)
             return values[None] if grey else values.permute(2, 0, 1).contiguous()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except PictureError:
+        raise
+    # Pillow has a bare ValueError for headers that are cut off or hold nonsense.
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
 
 
