@@ -43,6 +43,7 @@ LAYERS = (
     "widgets.film",
     "widgets.spectrum",
     "widgets",
+    "checks",
 )
 
 
@@ -95,13 +96,18 @@ def code_lines(source: str) -> int:
 
 def test_the_package_stays_small_enough_to_read() -> None:
     """What computes. The engines say again, for speed, what other modules say plainly; lists of names,
-    drawing, the interactive figures and the keeping of stored runs are apart as well.
+    drawing, the interactive figures, the keeping of stored runs, and the checks of students' answers, with
+    which no chapter computes, are apart as well.
     """
-    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "records")}
+    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "records", "checks")}
     paths = [
         p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "widgets") and p not in apart
     ]
     assert sum(code_lines(path.read_text("utf-8")) for path in paths) < 2050
+
+
+def test_the_checks_stay_small_enough_to_read() -> None:
+    assert code_lines((SOURCE / "checks.py").read_text("utf-8")) < 480
 
 
 def test_the_public_names_are_those_of_init_and_explained() -> None:

@@ -79,8 +79,16 @@ def published(root: Path, environment: Mapping[str, str] = os.environ) -> Addres
 def files(root: Path) -> Iterator[Path]:
     """The files that name the repository; _config.yml, where the address comes from, is none of them."""
     yield from notebooks.chapters(root)
+    yield from sorted((root / "course").glob("*/*.ipynb"))
     yield from sorted((root / "book").glob("*.md"))
-    names = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml")
+    names = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "pyproject.toml",
+        "course/README.md",
+    )
     yield from (root / name for name in names if (root / name).exists())
 
 

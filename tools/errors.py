@@ -82,6 +82,26 @@ class EnvironmentBroken(BookError):
     """An environment could not be made, or the package does not hold in it."""
 
 
+class CourseMissing(BookError):
+    """The masters of the assignments are not here."""
+
+
+class CourseFailed(BookError):
+    """nbgrader made no student notebook of a master."""
+
+
+class BadSubmissions(BookError):
+    """There is no folder of submissions to grade."""
+
+
+class ReleaseFailed(BookError):
+    """The public tree could not be made."""
+
+
+class SlidesFailed(BookError):
+    """No slides could be made of a chapter."""
+
+
 REMEDIES = {
     errno.ENOSPC: "make room on the disc and run again",
     errno.EDQUOT: "make room in what you may use of the disc and run again",

@@ -28,7 +28,8 @@ The helper package of the book, small enough to read in an evening, from top to 
   :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
 * :func:`load_or_run` stores what a long computation gave as a :class:`Record`, and loads it where it fits;
-* :mod:`dipfilters.plots`, imported by itself, draws, and :mod:`dipfilters.widgets` has figures that answer.
+* :mod:`dipfilters.plots`, imported by itself, draws, and :mod:`dipfilters.widgets` has figures that answer;
+  :mod:`dipfilters.checks` tells a student what is wrong with an answer.
 
 Each module imports only from those above it in this list.
 """

@@ -1,0 +1,157 @@
+"""Decks of slides from the chapters, read in a browser that reaches nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from playwright.sync_api import Browser
+
+from tests import site_browser
+from tools import notebooks, slides
+from tools.errors import SlidesFailed
+from tools.notebooks import ROOT
+
+TEXT = """## Why the filter
+
+A long paragraph that no slide shows. It goes on. **The question:** who is
+like $a. B$? And more [of it](01-one.ipynb).
+
+$$
+z = W y
+$$
+
+- first item, see [chapter 1](01-one.ipynb);
+- second item.
+
+<details><summary>Hint</summary>
+
+**Not** on a slide.
+
+</details>
+"""
+
+
+def test_a_slide_keeps_headings_bold_items_and_formulas() -> None:
+    assert slides.slides(TEXT) == [
+        "## Why the filter\n\n**The question:** who is like $a. B$?\n\n$$\nz = W y\n$$\n\n"
+        "- first item, see chapter 1;\n\n- second item."
+    ]
+
+
+def test_what_does_not_fit_goes_on_under_its_heading() -> None:
+    made = slides.slides("## A\n\n" + "\n\n".join(f"**Point {n}.** {'word ' * 30}" for n in range(30)))
+    assert len(made) > 1
+    assert all(text.startswith("## A\n") for text in made)
+    assert sum(text.count("**Point") for text in made) == 30
+
+
+def test_exercises_and_reading_lists_are_left_to_the_reader() -> None:
+    text = (
+        "## Exercises\n\n1. **(easy)** Why?\n\n## Summary\n\n- the end.\n\n## Further reading\n\n- a paper."
+    )
+    assert slides.slides(text) == ["## Summary\n\n- the end."]
+
+
+def test_only_tagged_cells_are_shown_and_code_by_its_output() -> None:
+    figure = {"image": {"alt": "A grey square"}, "figure": {"caption": "What a square is"}}
+    picture = new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# The title", metadata={"tags": ["slide"]}),
+            new_markdown_cell("## Kept **by** nobody"),
+            new_code_cell("secret = 1", outputs=[picture], metadata={"tags": ["slide"], "mystnb": figure}),
+        ]
+    )
+    page = slides.page(notebook)
+    assert "<title>The title</title>" in page
+    assert "nobody" not in page
+    assert "secret" not in page
+    assert 'alt="A grey square"' in page
+    assert ">What a square is</p>" in page
+
+
+def test_a_book_without_tags_is_refused(book: Path) -> None:
+    with pytest.raises(SlidesFailed, match="tagged 'slide'"):
+        slides.main(["--root", str(book)])
+
+
+def test_every_chapter_has_a_deck_or_none_has() -> None:
+    tagged = {
+        path.stem: sum(slides.TAG in notebooks.tags(cell) for cell in notebooks.read(path).cells)
+        for path in notebooks.chapters(ROOT)
+    }
+    if not any(tagged.values()):
+        pytest.skip("no chapter has been tagged for slides yet")
+    assert min(tagged.values()) >= 3, tagged
+
+
+def test_reveal_s_licence_lies_beside_it() -> None:
+    folder = slides.DECK / "reveal"
+    assert "Permission is hereby granted, free of charge" in (folder / "LICENSE").read_text("utf-8")
+    assert {path.name for path in folder.iterdir()} == {"LICENSE", "reveal.js", "reveal.css"}
+
+
+@pytest.fixture(scope="module")
+def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The decks of all chapters, from copies in which figures and headings are tagged."""
+    root = tmp_path_factory.mktemp("decks")
+    for name in ("_toc.yml", "_config.yml"):
+        shutil.copy(ROOT / name, root)
+    for path in notebooks.chapters(ROOT):
+        notebook = notebooks.read(path)
+        for cell in notebook.cells:
+            heading = cell.cell_type == "markdown" and re.search(r"^#+ ", cell.source, re.MULTILINE)
+            if heading or "mystnb" in cell.metadata:
+                cell.metadata.tags = [*notebooks.tags(cell), slides.TAG]
+        notebooks.write(notebook, root / "notebooks" / path.name)
+    slides.main(["--root", str(root)])
+    return root / "_build" / "slides"
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with site_browser.launch() as browser:
+        yield browser
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", [path.stem for path in notebooks.chapters(ROOT)])
+def test_a_deck_is_readable_offline(name: str, decks: Path, chrome: Browser) -> None:
+    """From its folder, without an outside request, an error, a bare formula, or a slide cut off."""
+    with site_browser.reader(chrome, decks.as_uri()) as (context, trouble):
+        page = context.new_page()
+        page.goto(f"{decks.as_uri()}/{name}.html")
+        page.wait_for_function("window.Reveal && Reveal.isReady()")
+        facts = page.evaluate(
+            """async () => {
+              await MathJax.startup.promise;
+              const cut = [];
+              for (const slide of Reveal.getSlides()) {
+                const { h, v } = Reveal.getIndices(slide);
+                Reveal.slide(h, v);
+                const text = slide.textContent.trim().slice(0, 60);
+                if (slide.scrollHeight > slide.clientHeight + 2) cut.push(text);
+              }
+              return {
+                slides: Reveal.getTotalSlides(),
+                cut,
+                formulas: document.querySelectorAll('mjx-container').length,
+                wrong: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
+                bare: (document.querySelector('.slides').innerText.match(/\\$/g) || []).length,
+                alts: [...document.images].filter((image) => image.alt.length < 20).length,
+                empty: [...document.images].filter((image) => !image.naturalWidth).length,
+              };
+            }"""
+        )
+        assert not trouble
+        assert facts["slides"] >= 4
+        assert facts["formulas"] > 0 or name == "00-welcome"
+        assert [facts[key] for key in ("cut", "wrong", "bare", "alts", "empty")] == [[], 0, 0, 0, 0], facts
+        before = page.evaluate("Reveal.getIndices().h")
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("Reveal.getIndices().h") == before - 1, "the keyboard turns the slides"
