@@ -360,7 +360,7 @@ def test_figures_fit_their_page_and_replace_their_stills(chrome: Browser, base: 
     with site_browser.reader(chrome, base, screen) as (context, trouble):
         page = context.new_page()
         for name in dict.fromkeys(figure.page for figure in figures()):
-            page.goto(f"{base}/{name}")
+            page.goto(f"{base}/{name}", wait_until="networkidle")
             page.locator(".book-widget .dip").last.wait_for()
             assert page.locator("figure:has(.book-widget) > img:visible").count() == 0
             layout = page.evaluate(site_browser.LAYOUT)

@@ -65,8 +65,8 @@ def lighten(folder: Path) -> dict[Path, Path]:
 # What misleads who listens to a page: names that say another thing than the text does, a list of what are no
 # items, the lines of a signature as definitions without a term.
 MISNAMED = re.compile(
-    r'(<(?:summary|button class="[^"]*(?:search-button-field|theme-switch-button)[^"]*"))'
-    r'\s+aria-label="(?:Toggle hidden content|Search|Color mode)"'
+    r'(<(?:summary|button class="[^"]*(?:search-button-field|theme-switch-button)[^"]*")'
+    r'(?: title="[^"]*")?)\s+aria-label="(?:Toggle hidden content|Search|Color mode)"'
 )
 NO_LIST = re.compile(r'<div role="list" class="citation-list">')
 SIGNATURE = re.compile(r"<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>", re.DOTALL)
