@@ -67,6 +67,7 @@ def test_the_unpacked_book_opens_without_a_server(tmp_path: Path) -> None:
         page.goto(f"{base}/index.html")
         page.wait_for_url("**/00-welcome.html")
         page.get_by_role("link", name="Twicing: filter what the filter left").first.click()
+        page.wait_for_url("**/02-twicing.html")
         facts = page.evaluate(site_browser.FACTS)
         assert facts["formulas"] > 50
         assert not facts["bare"]
