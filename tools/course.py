@@ -7,8 +7,10 @@ import argparse
 import csv
 import io
 import logging
+import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,9 @@ def tasks(master: NotebookNode, name: str) -> list[dict[str, Any]]:
 def api(folder: Path, cell_seconds: int = 60) -> Any:
     """nbgrader on the course in `folder`, silent but for what its results say."""
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+
+    # nbgrader calls alembic, another program of this environment, by its name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     from nbgrader.apps import NbGraderAPI  # two seconds that most need not spend
     from nbgrader.preprocessors import ClearHiddenTests, GetGrades
     from traitlets.config import Config

@@ -42,7 +42,8 @@ def tool(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", f"tools.{name}", *map(str, words)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        # A teacher's shell does not know the environment's programs.
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PATH": os.defpath},
         capture_output=True,
         text=True,
         check=False,
