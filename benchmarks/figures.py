@@ -54,11 +54,15 @@ def click(chrome: Browser, side: int = 128, patch_size: int = 7) -> list[float]:
     clean = load_image("camera", size=side, gray=True)
     noisy = add_noise(clean, 0.1, generator=torch.Generator().manual_seed(0))
     figure = RowExplorer(clean, noisy, 0.1, pixel=(9, 9), patch_size=patch_size)
-    state = {name: kept for name, kept in dependency_state([figure]).items() if name == figure.model_id}
+    state = {
+        name: kept
+        for name, kept in dependency_state([figure], drop_defaults=False).items()
+        if name == figure.model_id
+    }
     script = '<script type="application/vnd.jupyter.widget-{}+json">{}</script>'
     host = (ROOT / "book" / "_static" / "widgets.js").read_text("utf-8")
     content = [
-        "<!doctype html><title>row explorer</title>",
+        '<!doctype html><meta charset="utf-8"><title>row explorer</title><body>',
         script.format("view", json.dumps({"model_id": figure.model_id})),
         script.format("state", json.dumps({"state": state}).replace("</", "<\\/")),
         f"<script>{host}</script>",
