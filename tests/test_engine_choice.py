@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from dipfilters import (
     Kernel,
@@ -79,13 +78,6 @@ def test_the_engine_is_chosen_by_size_and_knowledge(monkeypatch):
     assert KernelFilter(image, InnerProduct(), patch_size=3, normalize=1.0).engine == "reference"
     assert TangentFilter(image, vanilla(2, 3)).engine == "cpu"
     assert TangentFilter(image, autoencoder(1, 3)).engine == "reference"
-
-
-def test_another_step_shares_the_kernel():
-    filter = KernelFilter(picture(1, 8, 8), KERNELS["tangent"], patch_size=3, normalize="spectral")
-    half = filter.with_step(filter.scale / 2)
-    assert torch.allclose(half.dense(), filter.dense() / 2, rtol=0, atol=1e-15)
-    assert half.with_step(0.5).scale == 0.5
 
 
 @pytest.mark.parametrize("device", DEVICES)

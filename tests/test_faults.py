@@ -447,6 +447,7 @@ TAKES_A_PICTURE = {
     "add_noise": lambda y: add_noise(y, 0.1, generator=generator(0)),
     "denoise": lambda y: denoise(y, 0.1, progress=False),
     "discrepancy_stop": lambda y: discrepancy_stop(IMAGE[None], y, 0.1),
+    "Filter.apply": FILTER.apply,
     "KernelFilter": lambda y: KernelFilter(y, one_layer_tangent_kernel(), patch_size=3, normalize="rows"),
     "LanczosTwicing": lambda y: LanczosTwicing(FILTER, y, last=10),
     "psnr": lambda y: psnr(y, IMAGE),
@@ -488,16 +489,16 @@ def test_25_where_25_of_255_is_meant_is_refused_with_the_remedy(name):
 def card(monkeypatch):
     """The walk for a card, on the processor, with a memory for so many entries of a plane at a time."""
     asked: list[int] = []
-    plain = cuda.product
+    plain = cuda._batches
 
-    def with_memory(entries: int) -> list[int]:
-        def product(*arguments, batch_entries, **options):
-            asked.append(batch_entries)
-            if batch_entries > entries:
+    def with_memory(held: int) -> list[int]:
+        def batches(recipe, padded, dtype, entries):
+            asked.append(entries)
+            if entries > held:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return plain(*arguments, batch_entries=batch_entries, **options)
+            return plain(recipe, padded, dtype, entries)
 
-        monkeypatch.setattr(cuda, "product", product)
+        monkeypatch.setattr(cuda, "_batches", batches)
         return asked
 
     original = dipfilters.denoising._filter
@@ -527,11 +528,25 @@ def test_where_a_cards_memory_runs_out_pieces_get_smaller(card):
 
 def test_where_nothing_fits_a_cards_memory_the_remedy_is_said(card):
     card(0)
-    told = (
-        r"the memory of cpu ran out at 20×18 pixels; end what else uses it, denoise parts of the picture, or"
-    )
+    noisy = flat_and_textured(1, 20, 18)
+    told = r"the memory of cpu ran out at 20×18 pixels; end what else uses it, take a smaller picture or"
     with refused(MemoryBudgetError, told):
-        denoise(flat_and_textured(1, 20, 18), 0.1, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
+        denoise(noisy, 0.1, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
+    filter = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=5, normalize="rows", engine="cuda")
+    for work in (lambda: filter.apply(noisy), filter.dense, filter.decomposition):
+        with refused(MemoryBudgetError, told):
+            work()
+
+
+def test_a_filters_own_matrix_is_made_in_smaller_pieces_too(card):
+    noisy = flat_and_textured(1, 20, 18)
+    filter = TangentFilter(noisy, vanilla(1, 5), engine="cuda", normalize=1.0)
+    card(2**30)
+    expected = filter.dense()
+    asked = card(2**20)
+    asked.clear()
+    assert torch.equal(filter.dense(), expected)
+    assert asked == [2**24, 2**22, 2**20]
 
 
 OFFLINE = """

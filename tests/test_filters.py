@@ -60,13 +60,34 @@ def every_filter(image: Tensor) -> Iterator[tuple[str, KernelFilter]]:
     ("channels", "size", "spatial"), [(1, 3, math.inf), (3, 3, 2.0), (1, 5, 3.5), (1, 1, 1.5)]
 )
 @pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
-def test_non_local_means_is_that_of_four_loops(channels, size, spatial, padding):
+@pytest.mark.parametrize("window", [None, 0, 2])
+def test_non_local_means_is_that_of_four_loops(channels, size, spatial, padding, window):
     image = picture(channels, 7, 6)
-    filter = KernelFilter(
-        image, gaussian_kernel(0.3), patch_size=size, normalize="rows", spatial=spatial, padding=padding
+    settings: dict[str, Any] = {"spatial": spatial, "padding": padding, "window": window}
+    expected = non_local_means_by_loops(
+        image.numpy(), size, 0.3, spatial, padding, math.inf if window is None else window
     )
-    expected = non_local_means_by_loops(image.numpy(), size, 0.3, spatial, padding)
-    assert np.abs(filter.apply(image).numpy() - expected).max() < ROUNDING
+    for engine, error in (("reference", ROUNDING), ("cpu", 1e-6)):
+        filter = KernelFilter(
+            image, gaussian_kernel(0.3), patch_size=size, normalize="rows", engine=engine, **settings
+        )
+        assert np.abs(filter.apply(image).numpy() - expected).max() < error
+
+
+def test_a_window_below_0_is_refused():
+    with refused(ValueError, "window must be a number of pixels ≥ 0 or None, got -1"):
+        rows_filter(window=-1)
+
+
+def test_a_black_picture_has_no_largest_eigenvalue_and_no_low_rank():
+    for image in (torch.zeros(1, 5, 5), torch.zeros(1, 2, 3)):
+        filter = KernelFilter(image, one_layer_tangent_kernel(), patch_size=1, normalize="spectral")
+        for work in (
+            lambda filter=filter: filter.scale,
+            lambda filter=filter: filter.low_rank(2, generator=generator(0)),
+        ):
+            with refused(ValueError, "the kernel is 0 between all pixels.*add a constant to the picture"):
+                work()
 
 
 # scikit-image computes exp(−t) by Schraudolph's trick: the bits of t/ln 2, less a constant, read as a float.
@@ -474,9 +495,14 @@ def test_a_matrix_over_the_budget_is_refused_with_its_size_and_the_remedy():
     with refused(MemoryBudgetError, message):
         filter.symmetric_form(budget_gb=1.0)
     large = rows_filter(torch.zeros(1, 256, 256), patch_size=1)
-    for call in (large.dense, large.symmetric_form, lambda: SpectralTwicing(large)):
+    for call in (large.dense, large.symmetric_form):
         with refused(MemoryBudgetError, "takes 34.4 GB, over the budget of 4 GB"):
             call()
+    for call in (filter.decomposition, lambda: SpectralTwicing(filter, budget_gb=4.0)):
+        with refused(MemoryBudgetError, "the decomposition of 128×128 pixels takes 8.59 GB, over the budget"):
+            call()
+    with refused(MemoryBudgetError, "2 columns of 128×128 pixels take 0.000262 GB, over the budget"):
+        filter.columns([(0, 0), (1, 1)], budget_gb=0.0001)
 
 
 def test_a_matrix_within_the_budget_is_given():

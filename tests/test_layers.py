@@ -24,7 +24,6 @@ LAYERS = (
     "engines.loops",
     "engines.cpu",
     "engines.cuda",
-    "engines.pieces",
     "filters",
     "ntk",
     "twicing",

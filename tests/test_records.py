@@ -340,12 +340,14 @@ BASE = '''
     from dipfilters import psnr
 
     FACTOR = 3
+    SHAPES = {"plain": (1, 7), "deep": (3, [0.5, None])}
+    OTHER = {"a": object()}
 
     def unused():
         return 1
 
     def helper(x):
-        return 2 * x
+        return 2 * x + 0 * len(SHAPES) + 0 * len(OTHER)
 
     def measure(size, width, seed):
         """Measure."""
@@ -369,9 +371,12 @@ def compute_from(folder, source):
     ("old", "new", "changed"),
     [
         ('"""Measure."""', '"""Measure it\n        well."""', []),
-        ("        return 2 * x", "\n        # twice\n        return  2*x  # so", []),
+        ("        return 2 * x", "\n        # twice\n        return  2*x", []),
         ("        return 1", "        return 2", []),
         ("2 * x", "3 * x", ["helper"]),
+        ("FACTOR = 3", "FACTOR = 4", []),
+        ("0.5, None", "0.6, None", ["SHAPES"]),
+        ("object()", "object", []),
         ("+ width", "- width", ["measure"]),
         ("helper(size) +", "helper(size) * psnr.__name__.count('p') +", ["dipfilters.images", "measure"]),
         ("helper(size) +", "size +", ["helper", "measure"]),
@@ -388,6 +393,12 @@ def test_the_line_says_which_code_changed_since(tmp_path, old, new, changed):
     sign = f"; THE CODE CHANGED SINCE: {', '.join(changed)}; recompute=True runs it anew"
     assert record.describe().endswith(sign) == bool(changed)
     assert ("CHANGED" in record.describe()) == bool(changed)
+
+
+@pytest.mark.parametrize("recompute", ["all", "True", 1, None])
+def test_an_unknown_way_to_recompute_is_refused(tmp_path, recompute):
+    with refused(RecordError, 'recompute must be True, False or "cheapest", got'):
+        load(tmp_path, compute_from(tmp_path, BASE), recompute=recompute)
 
 
 def test_an_indent_is_code():

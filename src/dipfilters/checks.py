@@ -586,9 +586,14 @@ def check_discrepancy(function: Function, *, seed: int = 0) -> None:
                 f"and your function stops at index {found:g}; which is the first that is no farther than σ?"
             )
     try:
-        none = function(stack, y, 0.01)
+        none = function(stack.clone(), y.clone(), 0.01)
     except ValueError:
         trial.passed("discrepancy principle")
+    except Exception as error:
+        raise CheckFailed(
+            f"no estimate is as close as σ = 0.01, and your function fails with {type(error).__name__}: "
+            f"{error}; raise ValueError, with a message that says what to do"
+        ) from error
     else:
         raise CheckFailed(
             f"no estimate is as close as σ = 0.01, and your function gives {none}; raise ValueError"

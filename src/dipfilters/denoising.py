@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -13,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines import pieces
-from dipfilters.filters import Engine, MemoryBudgetError, Normalize
+from dipfilters.filters import Engine, MemoryBudgetError, Normalize, device_memory
 from dipfilters.images import check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.networks import Architecture, vanilla
@@ -81,7 +79,8 @@ def denoise(
         sigma: The standard deviation of the noise, in the unit of the pixels: 25/255, not 25.
         architecture: The network; one hidden layer of 11×11 convolutions if None.
         budget_s: How many seconds an exact result may take, by a trial on a part of the picture. Where it
-            would take more, the kernel is approximated by :meth:`dipfilters.filters.Filter.low_rank`.
+            would take more, the kernel is approximated by :meth:`dipfilters.filters.Filter.low_rank`. A
+            network that does not pad once has its kernel formed whole, whatever the time.
         memory_gb: How much memory may be used for that, in GB.
         seed: Of the probe, and of the columns.
         progress: Show a bar.
@@ -89,7 +88,8 @@ def denoise(
     Raises:
         PictureError: Not a picture, or too small for the network.
         ValueError: sigma outside (0, 1], a budget below 0.
-        MemoryBudgetError: The picture is too large for ``memory_gb``, or for what is free on its device.
+        MemoryBudgetError: The picture is too large for ``memory_gb``, or for what is free on its graphics
+            card.
 
     On a graphics card whose memory runs out, the work is done again in smaller pieces.
 
@@ -114,7 +114,7 @@ def denoise(
         columns = _affordable_columns(noisy, architecture, memory_gb)
     run, unit = 3 * (1 if columns else _PRODUCTS), "run" if columns else "product"
     bar = tqdm(total=run, desc="denoising", unit=unit, disable=not progress)
-    with bar, _device_memory(noisy):
+    with bar, device_memory(noisy.shape[1:], noisy.device):
         twice = _Twice(architecture, columns, seed, memory_gb, bar.update)
         for last in _LASTS:
             steps = step_grid(last, _STOPS)
@@ -141,27 +141,13 @@ def denoise(
     )
 
 
-@contextmanager
-def _device_memory(noisy: Tensor) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryBudgetError(
-            f"the memory of {noisy.device} ran out at {noisy.shape[1]}×{noisy.shape[2]} pixels; end what "
-            f"else uses it, denoise parts of the picture, or give noisy.cpu() to denoise by the processor"
-        ) from error
-
-
 class _Watched(TangentFilter):
-    """A filter that reports its products, and makes them in smaller pieces where a card's memory runs out."""
+    """A filter that reports its products."""
 
     tick: Callable[[], object] = staticmethod(lambda: None)
 
-    def _times_kernel(self, columns: Tensor) -> Tensor:
-        if self._walk is not None and self.engine == "cuda":
-            product = pieces.product(*self._walk, columns)
-        else:
-            product = super()._times_kernel(columns)
+    def times_kernel(self, columns: Tensor) -> Tensor:
+        product = super().times_kernel(columns)
         self.tick()
         return product
 
@@ -209,10 +195,9 @@ def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
     """The time of one product, from that of a part of the picture: it grows with the square of the pixels."""
     part = noisy[:, :_TRIAL, :_TRIAL].double()
     filter = _filter(part, architecture, 1.0, 1.0)
-    with _device_memory(part):
-        filter.apply(part)  # the first call compiles
-        begun = time.perf_counter()
-        filter.apply(part)
+    filter.apply(part)  # the first call compiles
+    begun = time.perf_counter()
+    filter.apply(part)
     return (time.perf_counter() - begun) * (noisy[0].numel() / part[0].numel()) ** 2
 
 

@@ -101,9 +101,9 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
     Gradient descent with a step η below 2/λ_max is stable as long as the kernel stays what it is.
 
     Raises:
-        PictureError, ValueError: As :func:`tangent_product`.
+        PictureError, ValueError: As :func:`tangent_product`; a kernel that is 0, as that of a black input is.
 
-    Cost: about ten products.
+    Cost: about a dozen products.
 
     Source: Lee and others (2019) [lee2019].
     """
@@ -116,12 +116,17 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
         picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
         return product(picture).flatten().double().cpu().numpy()
 
+    # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
+    start = np.linspace(1.0, 1.5, n)
+    if not matvec(start).any():
+        raise ValueError(
+            "the tangent kernel is 0, as that of a black input is, and has no largest eigenvalue; add a "
+            "constant to the input"
+        )
     if n <= 8:  # Lanczos needs more pixels than vectors
         columns = [matvec(unit) for unit in np.eye(n)]
         return float(np.linalg.eigvalsh(np.stack(columns))[-1])
     operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
-    # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
-    start = np.linspace(1.0, 1.5, n)
     return float(eigsh(operator, k=1, which="LA", ncv=8, tol=1e-3, v0=start, return_eigenvectors=False)[0])
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dipfilters.engines import cpu, cuda
 from dipfilters.engines.recipe import Recipe, RecipeError, recipe_of_kernel
-from dipfilters.images import PictureError, pixel_numbers
+from dipfilters.images import PictureError, check_pixels, pixel_numbers
 from dipfilters.kernels import Kernel
 from dipfilters.networks import pad
 from dipfilters.patches import Padding, check_patch_size, unfold
@@ -37,7 +37,23 @@ _WALKS: dict[str, ModuleType] = {"cpu": cpu, "cuda": cuda}
 
 
 class MemoryBudgetError(MemoryError):
-    """A dense matrix larger than the stated budget; the message gives its size and what to call instead."""
+    """More memory than the stated budget, or than the device has; the message says what to do instead."""
+
+
+@contextmanager
+def device_memory(shape: Sequence[int], device: torch.device) -> Iterator[None]:
+    """Say what to do where the memory of a graphics card runs out, in work on H×W pixels.
+
+    Raises:
+        MemoryBudgetError: It did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryBudgetError(
+            f"the memory of {device} ran out at {shape[0]}×{shape[1]} pixels; end what else uses it, take a "
+            f"smaller picture or a part of it, or move the picture to the processor with .cpu()"
+        ) from error
 
 
 class SymmetricForm(NamedTuple):
@@ -131,21 +147,31 @@ class Filter(ABC):
     def _reference_matrix(self) -> Float[Tensor, "N N"]:
         """K itself, in float64."""
 
-    def _times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
-        if self.engine in _WALKS:
-            assert self._walk is not None
-            product: Tensor = _WALKS[self.engine].product(*self._walk, columns)
-            return product
-        return self._reference_product(columns)
+    def times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
+        """K times the columns of a matrix, in float64 on the filter's device, whatever ``normalize`` says.
+
+        Raises:
+            MemoryBudgetError: The memory of the device ran out.
+
+        Cost: N² kernel values, once for all columns.
+        """
+        columns = columns.to(self._ones)
+        with device_memory(self.shape, self._ones.device):
+            if self.engine in _WALKS:
+                assert self._walk is not None
+                product: Tensor = _WALKS[self.engine].product(*self._walk, columns)
+                return product
+            return self._reference_product(columns)
 
     def _dense_kernel(self, budget_gb: float) -> Float[Tensor, "N N"]:
         """K itself, or MemoryBudgetError."""
         self._check_dense(budget_gb)
-        if self.engine in _WALKS:
-            assert self._walk is not None
-            matrix: Tensor = _WALKS[self.engine].dense(*self._walk)
-            return matrix
-        return self._reference_matrix()
+        with device_memory(self.shape, self._ones.device):
+            if self.engine in _WALKS:
+                assert self._walk is not None
+                matrix: Tensor = _WALKS[self.engine].dense(*self._walk)
+                return matrix
+            return self._reference_matrix()
 
     @property
     def symmetric(self) -> bool:
@@ -159,12 +185,6 @@ class Filter(ABC):
             return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
         return float(self.normalize)
 
-    def with_step(self, step: float) -> Filter:
-        """The same filter with W = η K for another η, which shares with this one what was computed of K."""
-        other = copy.copy(self)
-        other.normalize, other.scale = step, step
-        return other
-
     @cached_property
     def row_sums(self) -> Float[Tensor, " N"]:
         """D = K 1, the sum of each row of the kernel matrix.
@@ -172,7 +192,7 @@ class Filter(ABC):
         Raises:
             ValueError: A sum that is not positive, so that no weighted average can be made of its row.
         """
-        return self._check_sums(self._times_kernel(self._ones)[:, 0])
+        return self._check_sums(self.times_kernel(self._ones)[:, 0])
 
     def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
         """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
@@ -194,38 +214,41 @@ class Filter(ABC):
             weights = weights * self.scale
         return weights.reshape(self.shape)
 
-    def columns(self, pixels: Sequence[tuple[int, int]]) -> Float[Tensor, "N m"]:
+    def columns(self, pixels: Sequence[tuple[int, int]], *, budget_gb: float = 4.0) -> Float[Tensor, "N m"]:
         """The columns of W that belong to some pixels (row, column): how much each gives to all others.
 
         Raises:
             IndexError: A pixel outside the picture.
+            MemoryBudgetError: They would take more than ``budget_gb`` GB.
 
         Cost: N kernel values a column; all row sums besides if the rows are normalised.
         """
+        self._check_columns(len(pixels), 1, budget_gb)
         columns = self._kernel_columns(pixel_numbers(pixels, self.shape))
         return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
 
     def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-        """W times a picture, or a stack of them: the same W for each channel. Same dtype out as in.
+        """W times a picture, or a stack of them: the same W for each channel. Same dtype and device as in.
 
         Raises:
-            PictureError: A picture of another height or width, or of whole numbers.
+            PictureError: A picture of another height or width, of whole numbers, or with a pixel that is
+                NaN or infinite.
+            MemoryBudgetError: The memory of the device ran out.
 
         Cost: N² kernel values, once for the whole stack.
         """
-        if not picture.is_floating_point():
-            raise PictureError(f"picture must hold floats, got {picture.dtype}; divide 8-bit values by 255")
+        check_pixels(picture, "picture")
         if tuple(picture.shape[-2:]) != self.shape:
             raise PictureError(
                 f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
             )
         columns = picture.reshape(-1, len(self._ones)).T.to(self._ones)
         if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
-            product = self._times_kernel(torch.cat([columns, self._ones], dim=1))
+            product = self.times_kernel(torch.cat([columns, self._ones], dim=1))
             product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
         else:
-            product = self._times_kernel(columns) * self.scale
-        return product.T.reshape(picture.shape).to(picture.dtype)
+            product = self.times_kernel(columns) * self.scale
+        return product.T.reshape(picture.shape).to(picture)
 
     def dense(self, *, budget_gb: float = 4.0) -> Float[Tensor, "N N"]:
         """The matrix W itself, in float64.
@@ -261,14 +284,16 @@ class Filter(ABC):
         """The eigenvalues of W, the largest first, with its left and right eigenvectors.
 
         Raises:
-            MemoryBudgetError: As :meth:`dense`.
+            MemoryBudgetError: Four N×N matrices of float64 would take more than ``budget_gb`` GB.
 
         Cost: about 10 N³ operations (some tenths of a second for 32×32 pixels, some seconds for 64×64 on two
         cores), four N×N matrices of float64.
         """
+        self._check_dense(budget_gb, copies=4)
         matrix, weights = self.symmetric_form(budget_gb=budget_gb)
-        eigenvalues, vectors = torch.linalg.eigh(matrix)
-        return self._with_weights(eigenvalues.flip(0), vectors.flip(1), weights)
+        with device_memory(self.shape, matrix.device):
+            eigenvalues, vectors = torch.linalg.eigh(matrix)
+            return self._with_weights(eigenvalues.flip(0), vectors.flip(1), weights)
 
     def low_rank(
         self,
@@ -296,10 +321,10 @@ class Filter(ABC):
             budget_gb: Refuse work that takes more memory than this.
 
         Raises:
-            ValueError: A number of columns below 1 or above N; an unknown sampling.
+            ValueError: A number of columns below 1 or above N; an unknown sampling; a kernel that is 0.
             MemoryBudgetError: Columns and factor would take more.
 
-        Cost: N·m kernel values and about 2 N m² operations for m columns, 16 N m bytes: 5 s and 0.7 GB for
+        Cost: N·m kernel values and about 2 N m² operations for m columns, 24 N m bytes: 5 s and 1 GB for
         256×256 pixels and 1 % of them on two cores.
 
         Source: Williams and Seeger (2001) [williams2001]; Chen, Epperly, Tropp and Webber (2025) [chen2025]
@@ -310,19 +335,14 @@ class Filter(ABC):
             raise ValueError(f"columns must lie between 1 and the {n} pixels of the picture, got {columns}")
         if sampling not in ("uniform", "adaptive"):
             raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
-        if 16 * n * columns / 1e9 > budget_gb:
-            raise MemoryBudgetError(
-                f"{columns} columns of {self.shape[0]}×{self.shape[1]} pixels take "
-                f"{16 * n * columns / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use fewer columns, a "
-                f"smaller picture, or raise budget_gb"
-            )
+        self._check_columns(columns, 3, budget_gb)
         factor = self._nystrom_factor(columns, generator, rounds=1 if sampling == "uniform" else _ROUNDS)
         return LowRankFilter(factor, self.shape, normalize=self.normalize)
 
     def _nystrom_factor(self, count: int, generator: torch.Generator, rounds: int) -> Float[Tensor, "N m"]:
         """B with C M⁺ Cᵀ = B Bᵀ. The first round draws uniformly; each later one looks at what is missing."""
         diagonal = self._kernel_diagonal()
-        largest = float(diagonal.max())
+        largest = _largest(diagonal)
         chances = torch.ones_like(diagonal)
         factor = diagonal.new_empty(len(diagonal), 0)
         for part in np.array_split(np.arange(count), min(rounds, count)):
@@ -358,26 +378,35 @@ class Filter(ABC):
             )
         return sums
 
-    def _check_dense(self, budget_gb: float) -> None:
-        size_gb = 8 * len(self._ones) ** 2 / 1e9
+    def _check_dense(self, budget_gb: float, copies: int = 1) -> None:
+        size_gb = 8 * copies * len(self._ones) ** 2 / 1e9
         if size_gb > budget_gb:
+            what = "the dense filter" if copies == 1 else "the decomposition"
             raise MemoryBudgetError(
-                f"the dense filter of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
+                f"{what} of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
                 f"the budget of {budget_gb:g} GB; call apply(), row() or low_rank(), which need no such "
                 f"matrix, use a smaller picture, or raise budget_gb"
+            )
+
+    def _check_columns(self, columns: int, copies: int, budget_gb: float) -> None:
+        size_gb = 8 * copies * columns * len(self._ones) / 1e9
+        if size_gb > budget_gb:
+            raise MemoryBudgetError(
+                f"{columns} columns of {self.shape[0]}×{self.shape[1]} pixels take {size_gb:.3g} GB, over "
+                f"the budget of {budget_gb:g} GB; use fewer columns, a smaller picture, or raise budget_gb"
             )
 
     def _largest_eigenvalue(self) -> float:
         """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
         from scipy.sparse.linalg import LinearOperator, eigsh
 
+        _largest(self._kernel_diagonal())
         n = len(self._ones)
         if n <= 8:  # Lanczos needs more pixels than vectors
             return float(torch.linalg.eigvalsh(self._kernel_columns(range(n)))[-1])
 
         def product(vector: np.ndarray) -> np.ndarray:
-            column = torch.from_numpy(vector.reshape(n, -1)).to(self._ones)
-            return self._times_kernel(column).cpu().numpy()
+            return self.times_kernel(torch.from_numpy(vector.reshape(n, -1))).cpu().numpy()
 
         operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
         # The error of the value is about the square of tol; a walk's products are no better than that.
@@ -386,19 +415,32 @@ class Filter(ABC):
         return float(value[0])
 
 
+def _largest(diagonal: Tensor) -> float:
+    """The largest K_ii, and so the largest |K_ij|, if it is not 0."""
+    largest = float(diagonal.max())
+    if not largest > 0:
+        raise ValueError(
+            "the kernel is 0 between all pixels, as that of a black picture is, and makes no filter; add a "
+            "constant to the picture, or leave out this part of it"
+        )
+    return largest
+
+
 class KernelFilter(Filter):
     """The N×N filter matrix W of a kernel between the patches of a picture, N = H·W.
 
     ::
 
         K_ij = k(p_i, p_j) · exp(−‖r_i − r_j‖² / s²)         r_i: the position of pixel i
+        K_ij = 0 where r_i and r_j are more than ``window`` rows or columns apart
         W = D⁻¹ K, D = diag(K 1)     normalize="rows": each row is a weighted average
         W = K / λ_max(K)             normalize="spectral": symmetric, largest eigenvalue 1
         W = η K                      normalize=η: symmetric
 
-    The factor in the positions is there if ``spatial`` is given. A Gaussian blur, the bilateral filter and
-    non-local means are this filter with a Gaussian kernel of infinite bandwidth and a finite s, with 1×1
-    patches and a finite s, and with larger patches and any s.
+    The factor in the positions is there if ``spatial`` is given, and the search window if ``window`` is. A
+    window may make eigenvalues negative, so that twicing diverges: it is for one application. A Gaussian
+    blur, the bilateral filter and non-local means are this filter with a Gaussian kernel of infinite
+    bandwidth and a finite s, with 1×1 patches and a finite s, and with larger patches and any s or window.
 
     Args:
         image: The picture whose patches are compared: (C, H, W), values in [0, 1].
@@ -406,12 +448,13 @@ class KernelFilter(Filter):
         patch_size: The side of a patch, odd.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
         spatial: s in pixels, or None for all pairs of pixels alike.
+        window: How many rows and columns away a pixel may be, or None for all pixels.
         padding: What the patches see beyond the border; see :func:`dipfilters.extract_patches`.
         engine: What computes products and dense matrices; see :class:`Filter`.
 
     Raises:
         PictureError, ValueError: As :func:`dipfilters.extract_patches`; an unknown ``normalize``; a
-            ``spatial`` that is not positive; an engine that does not know the kernel.
+            ``spatial`` that is not positive, a ``window`` below 0; an engine that does not know the kernel.
 
     Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the walk on two
     cores; ten times that by the reference, which keeps them up to 90×90 pixels.
@@ -427,15 +470,18 @@ class KernelFilter(Filter):
         patch_size: int,
         normalize: Normalize,
         spatial: float | None = None,
+        window: int | None = None,
         padding: Padding = "reflect",
         engine: Engine = "auto",
     ) -> None:
+        if window is not None and window < 0:
+            raise ValueError(f"window must be a number of pixels ≥ 0 or None, got {window}")
         if spatial is not None and not spatial > 0:
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
         check_patch_size(image, patch_size, padding)
         padded = pad(image.double()[None], patch_size // 2, padding)[0]
         try:
-            walk = Walk(recipe_of_kernel(kernel, patch_size, spatial=spatial), padded)
+            walk = Walk(recipe_of_kernel(kernel, patch_size, spatial=spatial, window=window), padded)
         except RecipeError:  # a kernel of the reader's own
             walk = None
         shape = (image.shape[1], image.shape[2])
@@ -444,6 +490,7 @@ class KernelFilter(Filter):
         self.kernel = kernel
         self.patch_size = patch_size
         self.spatial = spatial
+        self.window = window
 
     @cached_property
     def _patches(self) -> Float[Tensor, "N d"]:
@@ -468,11 +515,14 @@ class KernelFilter(Filter):
         # All pixels in their order: the same matrix twice, which the kernel knows how to use.
         part = self._patches if torch.equal(pixels, self._every) else self._patches[pixels]
         tile = self.kernel(part, self._patches)
-        if self.spatial is not None:
+        if self.spatial is not None or self.window is not None:
             down = pixels[:, None] // self.shape[1] - self._every // self.shape[1]
             right = pixels[:, None] % self.shape[1] - self._every % self.shape[1]
-            squared = down.square() + right.square()
-            tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
+            if self.spatial is not None:
+                squared = down.square() + right.square()
+                tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
+            if self.window is not None:
+                tile = tile * (torch.maximum(down.abs(), right.abs()) <= self.window)
         return tile
 
     def _tiles(self, numbers: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def load_image(
 
         image = torch.from_numpy(rgb2gray(image.numpy(), channel_axis=0)).float()[None]
     if size is not None:
-        image = _crop_and_scale(image, (size, size) if isinstance(size, int) else size)
+        image = _crop_and_scale(image, (size, size) if isinstance(size, Integral) else size)
     return image.clamp(0.0, 1.0)
 
 
@@ -168,6 +169,15 @@ def check_picture(image: Tensor, name: str = "image") -> None:
     if image.ndim != 3 or image.numel() == 0:
         shape = tuple(image.shape)
         raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
+    check_pixels(image, name)
+
+
+def check_pixels(image: Tensor, name: str) -> None:
+    """Refuse values, of whatever shape, that are whole numbers or not finite.
+
+    Raises:
+        PictureError: With the name, what they are, and the remedy.
+    """
     if not image.is_floating_point():
         raise PictureError(
             f"{name} must hold floats in [0, 1], got {image.dtype}; divide 8-bit values by 255"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dipfilters.filters import Filter
 from dipfilters.images import PictureError, check_picture
-from dipfilters.twicing import DivergenceError, LinearFilter, Steps, check_steps
+from dipfilters.twicing import NEGLIGIBLE, LinearFilter, Steps, check_spectrum, check_steps, is_one
 
 
 class ConvergenceError(ArithmeticError):
@@ -77,8 +77,8 @@ class LanczosTwicing:
         DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
         ConvergenceError: ``max_products`` were not enough.
 
-    Cost: m products with W, 4 m² CN operations to keep V orthonormal and m·CN float64 numbers to hold it; for
-    each product m·``last`` operations for the bound.
+    Cost: m products with W, 4 m² CN operations to keep V orthonormal and 2 m·CN float64 numbers to do so;
+    for each product m·``last`` operations for the bound.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LanczosTwicing:
             isinstance(filter, Filter) and filter.normalize == "spectral" and "scale" not in vars(filter)
         )
         self._krylov = _Krylov(
-            cast(Filter, filter).with_step(1.0) if unscaled else filter,
+            filter,
             pixels if root is None else pixels * root.to(pixels),
             root,
             rescale=unscaled,
@@ -124,10 +124,15 @@ class LanczosTwicing:
                 break
             if self.products >= max_products:
                 worst = int(relative.argmax())
+                missed = (
+                    f"the error of step {worst + 1} may be {relative[worst]:.1e}, over the tolerance of "
+                    f"{tolerance:g}"
+                    if relative[worst] > tolerance
+                    else "the largest eigenvalue is not known well enough"
+                )
                 raise ConvergenceError(
-                    f"after {self.products} products the error of step {worst + 1} may be "
-                    f"{relative[worst]:.1e}, over the tolerance of {tolerance:g}; allow more than "
-                    f"max_products = {max_products}, or ask for fewer steps than {last}"
+                    f"after {self.products} products {missed}; allow more than max_products = "
+                    f"{max_products}, or ask for fewer steps than {last}"
                 )
 
         if unscaled and self._krylov.decomposed()[0].max() > 0:
@@ -137,11 +142,6 @@ class LanczosTwicing:
     def products(self) -> int:
         """How many products with the filter were made."""
         return self._krylov.size
-
-    @property
-    def ritz_values(self) -> Float[Tensor, "C m"]:
-        """The eigenvalues of T for each channel, from the largest down."""
-        return torch.from_numpy(self._krylov.decomposed()[0]).flip(-1)
 
     def estimate(self, steps: Steps) -> Float[Tensor, "*steps C H W"]:
         """z^k, for one number of steps or a stack for several; the dtype of ``noisy``.
@@ -155,13 +155,13 @@ class LanczosTwicing:
         coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
         estimate = self._krylov.combined(torch.from_numpy(coefficients))
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
-        return estimate[0] if isinstance(steps, int) else estimate
+        return estimate[0] if is_one(steps) else estimate
 
     def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
         bound, norm = self._bound_and_norm(np.array(self._check(steps)))
         relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
-        return relative[0] if isinstance(steps, int) else relative
+        return relative[0] if is_one(steps) else relative
 
     def _check(self, steps: Steps) -> list[int]:
         stops = check_steps(steps)
@@ -282,7 +282,7 @@ class _Krylov:
             beside = np.stack(self._beside[:-1], axis=1)
             matrices[:, rows[1:], rows[:-1]] = matrices[:, rows[:-1], rows[1:]] = beside
         values, vectors = np.linalg.eigh(matrices / self.unit)
-        return np.clip(values, 0.0, None) if values.min() >= -_NEGLIGIBLE else values, vectors
+        return np.clip(values, 0.0, None) if values.min() >= -NEGLIGIBLE else values, vectors
 
     def decomposed_with_zero(self) -> tuple[np.ndarray, np.ndarray]:
         """The same for T with one row and column more, so chosen that 0 is an eigenvalue."""
@@ -299,12 +299,7 @@ class _Krylov:
     def check_spectrum(self) -> None:
         """Refuse what twicing cannot converge with."""
         values = self.decomposed()[0]
-        if values.min() < -_NEGLIGIBLE or values.max() > 2.0:
-            raise DivergenceError(
-                f"the filter's eigenvalues reach from {values.min():.3g} to {values.max():.3g} at least, and "
-                f"twicing diverges outside [0, 2]; use a smaller factor than the present one, or all pairs "
-                f"of pixels instead of a search window"
-            )
+        check_spectrum(float(values.min()), float(values.max()))
 
     def combined(self, coefficients: Float[Tensor, "k C m"]) -> Float[Tensor, "k C N"]:
         """‖b‖ D^(−1/2) V c for several c."""
@@ -315,13 +310,11 @@ class _Krylov:
 
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
+        if self._rescale:  # A = K, whose largest eigenvalue is found on the way
+            return cast(Filter, self._filter).times_kernel(vectors.T).T.to(vectors)
         pictures = vectors if self._root is None else vectors / self._root
         product = self._filter.apply(pictures.reshape(-1, *self._filter.shape)).reshape(vectors.shape)
         return product if self._root is None else product * self._root
-
-
-# Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
-_NEGLIGIBLE = 1e-6
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
@@ -400,6 +393,6 @@ def estimated_degrees_of_freedom(
             )
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
-    if isinstance(steps, int):
+    if is_one(steps):
         value, error = value[0], error[0]
     return TraceEstimate(value, error, krylov.size)

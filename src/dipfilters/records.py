@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dis
 import hashlib
 import importlib
 import inspect
@@ -23,10 +24,10 @@ import textwrap
 import time
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -138,7 +139,8 @@ def load_or_run(
             another run, stored beside this one.
         compute: A function that gives arrays, tensors or numbers by their names. They are stored in their
             dtype: a picture as ``z.half()`` or in bytes keeps the files small. As its code count itself, the
-            functions beside it that it names, and the modules of this package that any of these reach.
+            functions and the plain values (numbers, text, architectures, collections of them) beside it that
+            it names, and the modules of this package that any of these reach.
         folder: Where runs are stored; it is made if it is not there.
         settings: The plain values in which the settings differ; may be wrapped in a progress bar.
         recompute: True computes all settings, stored or not; each replaces its old one as it is finished.
@@ -153,6 +155,8 @@ def load_or_run(
 
     Cost: the whole run is read and written again after each setting, which suits runs of a few megabytes.
     """
+    if not (isinstance(recompute, bool) or recompute == "cheapest"):
+        raise RecordError(f'recompute must be True, False or "cheapest", got {recompute!r}')
     if not re.fullmatch(r"[\w-]+", name):
         raise RecordError(f"name must consist of letters, digits, - and _, got {name!r}")
     shared, code = _plain("parameters", parameters), _code(compute)
@@ -384,6 +388,9 @@ def _code(compute: Callable[..., Any]) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError, tokenize.TokenError) as error:
             raise RecordError(f"{piece!r} has no source to tell changes by; write it with def") from error
         scope = vars(piece) if isinstance(piece, ModuleType) else piece.__globals__
+        if not isinstance(piece, ModuleType):
+            taken = _taken(piece) & scope.keys()
+            found |= {name: _digest(repr(scope[name])) for name in taken if _is_plain(scope[name])}
         waiting += [_piece(scope[name], beside) for name in names if name in scope]
         waiting += _imported(source)
         found[piece.__name__] = _digest(meaning)
@@ -396,6 +403,27 @@ def _piece(value: Any, beside: str) -> Any:
     if module.partition(".")[0] == PACKAGE:
         return sys.modules.get(module)
     return inspect.unwrap(value) if isinstance(value, FunctionType) and module == beside else None
+
+
+def _taken(function: FunctionType) -> set[str]:
+    """The names that a function, or one inside it, takes from around it."""
+    waiting, found = [function.__code__], set()
+    while waiting:
+        code = waiting.pop()
+        found |= {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+        waiting += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value's text says all of it, in every process alike."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if is_dataclass(value) and not isinstance(value, type):
+        return all(_is_plain(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _imported(source: str) -> list[ModuleType]:

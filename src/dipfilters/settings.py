@@ -27,6 +27,10 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ValueError(f'device must be "auto", "cpu" or "cuda", got {name!r}') from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device is {name!r}, but torch sees no CUDA card here; use "auto" or "cpu"')
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {name!r}, but torch sees only {torch.cuda.device_count()} CUDA cards here"
+        )
     return device
 
 

@@ -44,6 +44,7 @@ class ExponentialAverage:
             PictureError: No picture, or not one of the shape of those before.
         """
         _check_estimate(estimate, self._average)
+        estimate = estimate.detach()
         old = estimate if self._average is None else self._average
         self._average = self.weight * old + (1 - self.weight) * estimate
         return self._average

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
+from operator import index
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,8 +41,26 @@ class DecomposableFilter(LinearFilter, Protocol):
 
     shape: tuple[int, int]
 
-    def decomposition(self) -> Decomposition:
+    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
         """Eigenvalues of W, the largest first, and its left and right eigenvectors."""
+
+
+# Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
+NEGLIGIBLE = 1e-6
+
+
+def check_spectrum(least: float, largest: float) -> None:
+    """Refuse eigenvalues with which twicing does not converge.
+
+    Raises:
+        DivergenceError: They reach beyond [0, 2], by more than rounding.
+    """
+    if least < -NEGLIGIBLE or largest > 2.0:
+        raise DivergenceError(
+            f"the filter's eigenvalues reach from {least:.3g} to {largest:.3g} at least, and twicing "
+            f"diverges outside [0, 2]; use a smaller factor than the present one, or all pairs of pixels "
+            f"instead of a search window"
+        )
 
 
 def step_grid(last: int, count: int = 60) -> list[int]:
@@ -90,7 +110,7 @@ def twicing(
             estimate = estimate + filter.apply(residual)
         if k in stops:
             kept.append(estimate)
-    return kept[0] if isinstance(steps, int) else torch.stack(kept)
+    return kept[0] if is_one(steps) else torch.stack(kept)
 
 
 class SpectralTwicing:
@@ -106,9 +126,11 @@ class SpectralTwicing:
 
     Args:
         filter: The filter, as anything with ``shape`` and ``decomposition``.
+        budget_gb: Refuse a decomposition that takes more memory than this.
 
     Raises:
-        MemoryBudgetError: The filter's matrix is too large.
+        MemoryBudgetError: It would.
+        DivergenceError: More than one step is asked for, and an eigenvalue lies outside [0, 2].
 
     Cost: that of the filter's decomposition once, then 2 N m operations for each number of steps, with m the
     number of eigenvectors.
@@ -116,16 +138,20 @@ class SpectralTwicing:
     Source: Milanfar (2013) [milanfar2013]; Talebi and Milanfar (2014) [talebi2014].
     """
 
-    def __init__(self, filter: DecomposableFilter) -> None:
+    def __init__(self, filter: DecomposableFilter, *, budget_gb: float = 4.0) -> None:
         self.shape = filter.shape
-        self.eigenvalues: Float[Tensor, " m"]
-        self.eigenvalues, self._left, self._right = filter.decomposition()
+        values, self._left, self._right = filter.decomposition(budget_gb=budget_gb)
+        rounding = (values < 0) & (values >= -NEGLIGIBLE)
+        self.eigenvalues: Float[Tensor, " m"] = torch.where(rounding, 0.0, values)
 
     def gains(self, steps: Steps) -> Float[Tensor, "*steps m"]:
         """1 − (1 − λ)^k: the share of each eigenvector that k steps let through."""
-        powers = [(1.0 - self.eigenvalues).pow(k) for k in check_steps(steps)]
+        stops = check_steps(steps)
+        if stops[-1] > 1:
+            check_spectrum(float(self.eigenvalues.min()), float(self.eigenvalues.max()))
+        powers = [(1.0 - self.eigenvalues).pow(k) for k in stops]
         gains: Tensor = 1.0 - torch.stack(powers)
-        return gains[0] if isinstance(steps, int) else gains
+        return gains[0] if is_one(steps) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
         """The leading right eigenvectors of W as pictures, of unit length, their sum not negative."""
@@ -317,9 +343,17 @@ def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
         )
 
 
+def is_one(steps: Steps) -> bool:
+    """Whether one number of steps is asked for, not a list of such."""
+    return isinstance(steps, Integral)
+
+
 def check_steps(steps: Steps) -> list[int]:
-    """The numbers of steps as a list, if none is negative and they increase."""
-    stops = [steps] if isinstance(steps, int) else list(steps)
+    """The numbers of steps as a list, if all are whole, none is negative, and they increase."""
+    try:
+        stops = [index(step) for step in ([steps] if isinstance(steps, Integral) else steps)]
+    except TypeError:
+        stops = []
     if not stops or stops[0] < 0 or any(a >= b for a, b in pairwise(stops)):
-        raise ValueError(f"steps must be a number ≥ 0 or an increasing list of such, got {steps}")
+        raise ValueError(f"steps must be a whole number ≥ 0 or an increasing list of such, got {steps}")
     return stops

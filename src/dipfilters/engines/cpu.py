@@ -94,9 +94,11 @@ def product(
     hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for each bend.
     """
     height, width = recipe.check(padded, columns)
-    v = columns.detach().double().T.reshape(-1, height, width)
+    columns_here = columns.detach().to("cpu", torch.float64)
+    v = columns_here.T.reshape(-1, height, width)
     outs = _walked(recipe, padded, v, np.empty((0, 0)), threads, dtype)
-    return outs.reshape(len(v), -1).T.to(columns.device) + recipe.diagonal(padded)[:, None] * columns
+    product = outs.reshape(len(v), -1).T + recipe.diagonal(padded).cpu()[:, None] * columns_here
+    return product.to(columns.device)
 
 
 def dense(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from dipfilters.engines.recipe import Bend, Mean, Recipe
 from dipfilters.kernels import kappa0, kappa1
 
 _BATCH_ENTRIES = 2**24  # of one plane of a batch: 67 MB in float32, and about six such at a time
+_LEAST_ENTRIES = 2**18  # smaller pieces would free next to nothing
 _ROUNDING = 16  # rounding steps: a sine below their root is one of two parallel patches
 
 
@@ -53,18 +54,25 @@ def product(
         columns: v, one a column.
         dtype: The precision of the planes. Sums over them are in float64, and no product of matrices is
             formed, so that TF32 plays no part.
-        batch_entries: How many entries of planes are computed at a time.
+        batch_entries: How many entries of planes are computed at a time; where the device's memory runs
+            out, the work is done again with a quarter of them, a few times.
 
     Raises:
         RecipeError: Columns that do not fit the picture, or a picture that is too small.
+        torch.OutOfMemoryError: Not even the smallest pieces fit.
 
     Cost: N² kernel values, half of them computed; about six times ``batch_entries`` values of memory.
     """
-    height, width = recipe.check(padded, columns)
+    recipe.check(padded, columns)
+    return _in_pieces(lambda entries: _product(recipe, padded, columns, dtype, entries), batch_entries)
+
+
+def _product(recipe: Recipe, padded: Tensor, columns: Tensor, dtype: torch.dtype, entries: int) -> Tensor:
+    height, width = recipe.shape(padded)
     device = padded.device
     v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
     low, out = v.to(dtype), torch.zeros_like(v)
-    for down, partners, sources, planes in _batches(recipe, padded, dtype, batch_entries):
+    for down, partners, sources, planes in _batches(recipe, padded, dtype, entries):
         rows = height - down
         moved = planes.gather(2, sources[:, None].expand_as(planes)) if down else planes
         for total, column in zip(out, low, strict=True):
@@ -90,10 +98,14 @@ def dense(
 
     Cost: 8 N² bytes, besides the memory of :func:`product`.
     """
+    return _in_pieces(lambda entries: _dense(recipe, padded, dtype, entries), batch_entries)
+
+
+def _dense(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> Tensor:
     height, width = recipe.shape(padded)
     matrix = torch.zeros(height * width, height * width, dtype=torch.float64, device=padded.device)
     columns = torch.arange(width, device=padded.device)
-    for down, partners, _, planes in _batches(recipe, padded, dtype, batch_entries):
+    for down, partners, _, planes in _batches(recipe, padded, dtype, entries):
         rows = torch.arange(height - down, device=padded.device)[:, None]
         near = (rows * width + columns).expand_as(planes)
         far = ((rows + down) * width + partners[:, None]).expand_as(planes)
@@ -104,6 +116,18 @@ def dense(
         matrix[far, near] = planes.double()
     matrix.diagonal().copy_(recipe.diagonal(padded))
     return matrix
+
+
+def _in_pieces(work: Callable[[int], Tensor], entries: int) -> Tensor:
+    """The work with so many entries at a time, or as many as the device's memory holds."""
+    while True:
+        try:
+            return work(entries)
+        except torch.OutOfMemoryError:
+            entries //= 4
+            if entries < _LEAST_ENTRIES:
+                raise
+        torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
 
 
 def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> Iterator[_Batch]:

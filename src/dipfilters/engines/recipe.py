@@ -192,12 +192,9 @@ def recipe_of_kernel(
 
 
 def recipe_of_architecture(
-    architecture: Architecture,
-    *,
-    parametrization: Parametrization = "tangent",
-    read: Literal["sigma", "theta"] = "theta",
+    architecture: Architecture, *, parametrization: Parametrization = "tangent"
 ) -> Recipe:
-    """The recipe of a network's kernel, for a picture padded by ``architecture.radius``.
+    """The recipe of a network's tangent kernel, for a picture padded by ``architecture.radius``.
 
     Each convolution's part in Theta is that of :func:`dipfilters.tangent_kernel`.
 
@@ -215,4 +212,4 @@ def recipe_of_architecture(
             channels = layer.channels
         elif isinstance(layer, Activation):
             stages.append(Bend(layer.slope))
-    return Recipe(tuple(stages), read)
+    return Recipe(tuple(stages), "theta")

@@ -50,7 +50,7 @@ def quantised(picture: Float[Tensor, "*shape"], low: float = 0.0, high: float = 
 
 def check_gray(name: str, picture: Tensor) -> None:
     """Refuse what the figures cannot show."""
-    check_picture(picture)
+    check_picture(picture, name)
     channels, height, width = picture.shape
     if channels != 1:
         raise PictureError(

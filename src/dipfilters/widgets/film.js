@@ -2,21 +2,20 @@
 import {
   BLUE,
   bytes,
+  changer,
   choice,
   element,
   follow,
   GREEN,
   greys,
-  keep,
   levels,
   ORANGE,
   PINK,
   picture,
-  player,
   plot,
   readout,
   signed,
-  slider,
+  timeline,
   unpack,
 } from "./ui.js";
 
@@ -39,6 +38,7 @@ function render({ model, el }) {
   /** @type {Uint8Array | undefined} */
   let frames;
   const said = readout();
+  const change = changer(model, draw);
   const curves = plot({
     label: "PSNR against the number of steps",
     x: "step k",
@@ -48,15 +48,7 @@ function render({ model, el }) {
     rangeY: model.get("decibels"),
   });
   const stage = element("div", { class: "dip-views dip-film" });
-  const slide = slider(
-    { label: "step k", min: 0, max: looks.length - 1, value: nearest(), show: (i) => String(looks[i]) },
-    (i) => change({ step: looks[i] }),
-  );
-  const play = player("Play", () => {
-    const i = (Number(slide.input.value) + 1) % looks.length;
-    change({ step: looks[i] });
-    return i + 1 < looks.length;
-  });
+  const time = timeline({ steps: looks, value: model.get("step") }, (step) => change({ step }));
   const fed = choice({ label: "fed with", options: inputs, value: model.get("fed") }, (value) =>
     change({ fed: value }),
   );
@@ -71,20 +63,8 @@ function render({ model, el }) {
   }));
   for (const { output, row } of views) stage.append(element("div", {}, output.root, row.root));
 
-  function nearest() {
-    const k = model.get("step");
-    return looks.reduce((best, look, i) => (Math.abs(look - k) < Math.abs(looks[best] - k) ? i : best), 0);
-  }
-
-  /** @param {Record<string, unknown>} values */
-  function change(values) {
-    keep(model, values);
-    draw();
-  }
-
   function draw() {
-    const i = nearest();
-    slide.set(i);
+    const i = time.set(model.get("step"));
     fed.set(model.get("fed"));
     spots.set(model.get("pixel"));
     if (!frames) return;
@@ -130,7 +110,7 @@ function render({ model, el }) {
         ...(inputs.length > 1 ? [fed.root] : []),
         ...(pixels.length > 1 ? [spots.root] : []),
       ),
-      element("div", { class: "dip-controls" }, play.root, slide.root),
+      time.root,
       stage,
       said,
       element("div", { class: "dip-views dip-plots" }, curves.root),
@@ -144,7 +124,7 @@ function render({ model, el }) {
   });
   const end = follow(model, ["step", "fed", "pixel"], draw);
   return () => {
-    play.stop();
+    time.stop();
     end();
   };
 }

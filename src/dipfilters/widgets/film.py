@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,8 @@ class TrainingFilm(Answering):
         step: The look at first, the last one if None.
 
     Raises:
-        ValueError: Runs that do not fit each other, rows without their pixels, more data than a page should
-            carry.
+        ValueError: Runs that do not fit each other, more than four for one ``fed``, rows without their
+            pixels, more data than a page should carry.
     """
 
     _esm = script("film.js")
@@ -73,6 +74,11 @@ class TrainingFilm(Answering):
         pixels = pixels or {}
         if not runs:
             raise ValueError("runs must not be empty; give at least one FilmRun")
+        fed, most = Counter(run.fed for run in runs).most_common(1)[0]
+        if most > 4:
+            raise ValueError(
+                f"{most} runs are fed with {fed}, and four at most can be told apart; give fewer"
+            )
         looks = list(runs[0].looks)
         shape = (len(looks), *runs[0].pictures.shape[1:])
         frames = []
@@ -134,7 +140,7 @@ class TrainingFilm(Answering):
         from dipfilters.plots import panels, show_picture
 
         looks = self.runs[0]["looks"]
-        look = min(range(len(looks)), key=lambda i: abs(looks[i] - self.step))
+        look = min(range(len(looks)), key=lambda i: abs(np.log1p(looks[i]) - np.log1p(self.step)))
         frames = np.frombuffer(zlib.decompress(self.frames), np.uint8)
         frames = frames.reshape(len(self.runs), len(looks), 1 + len(self.pixels), *self.shape)
         columns = min(len(self.runs), 4)

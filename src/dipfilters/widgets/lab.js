@@ -3,11 +3,11 @@ import { kappa0, kappa1, normals } from "./maths.js";
 import {
   BLUE,
   button,
+  changer,
   drawing,
   element,
   follow,
   GREEN,
-  keep,
   ORANGE,
   PINK,
   plot,
@@ -62,6 +62,7 @@ function render({ model, el }) {
     rangeY: [0, 1.4],
   });
   const said = readout();
+  const change = changer(model, draw);
   const angles = slider(
     { label: "angle φ", min: 0, max: 180, value: model.get("angle"), show: (phi) => `${phi}°` },
     (angle) => change({ angle }),
@@ -88,12 +89,6 @@ function render({ model, el }) {
     (bandwidth) => change({ bandwidth }),
   );
   const again = button("New draw", () => change({ seed: model.get("seed") + 1 }));
-
-  /** @param {Record<string, unknown>} values */
-  function change(values) {
-    keep(model, values);
-    draw();
-  }
 
   /** @param {number} phi */
   function turn(phi) {

@@ -23,21 +23,20 @@ import {
   BLUE,
   button,
   bytes,
+  changer,
   choice,
   element,
   follow,
   GREEN,
   greys,
-  keep,
   levels,
   ORANGE,
   PINK,
   picture,
-  player,
   plot,
   readout,
   signed,
-  slider,
+  timeline,
 } from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
@@ -180,27 +179,9 @@ function render({ model, el }) {
     rangeY: [1e-5, 0.1],
   });
   const said = readout();
-  const nearest = (/** @type {number} */ k) =>
-    steps.reduce(
-      (best, step, i) => (Math.abs(Math.log(step / k)) < Math.abs(Math.log(steps[best] / k)) ? i : best),
-      0,
-    );
-  const slide = slider(
-    {
-      label: "step k",
-      min: 0,
-      max: steps.length - 1,
-      value: nearest(model.get("step")),
-      show: (i) => String(steps[i]),
-    },
-    (i) => go(i),
-  );
-  slide.input.classList.add("dip-long");
-  const play = player("Play", () => {
-    const i = Number(slide.input.value);
-    go((i + 1) % steps.length);
-    return i + 1 < steps.length - 1;
-  });
+  const go = changer(model, draw);
+  const renew = changer(model, restart);
+  const time = timeline({ steps, value: model.get("step") }, (step) => go({ step }));
   const filters = choice(
     { label: "filter", options: ["non-local means", "tangent kernel"], value: model.get("filter") },
     (filter) => renew({ filter }),
@@ -210,18 +191,6 @@ function render({ model, el }) {
     (noise) => renew({ noise: Number(noise) }),
   );
   const again = button("New noise", () => renew({ seed: model.get("seed") + 1 }));
-
-  /** @param {number} i */
-  function go(i) {
-    keep(model, { step: steps[i] });
-    draw();
-  }
-
-  /** @param {Record<string, unknown>} values */
-  function renew(values) {
-    keep(model, values);
-    restart();
-  }
 
   function restart() {
     filters.set(model.get("filter"));
@@ -242,8 +211,7 @@ function render({ model, el }) {
   }
 
   function draw() {
-    const i = nearest(model.get("step"));
-    slide.set(i);
+    const i = time.set(model.get("step"));
     if (!found || el.dataset.state !== "ready") return;
     const { noisy, estimates, bias, variance, error, risk, products } = found;
     const sigma = model.get("noise") / 255;
@@ -295,7 +263,7 @@ function render({ model, el }) {
       "div",
       { class: "dip", role: "group", "aria-label": "Twicing player" },
       element("div", { class: "dip-controls" }, filters.root, noises.root, again),
-      element("div", { class: "dip-controls" }, play.root, slide.root),
+      time.root,
       element("div", { class: "dip-views dip-film" }, ...views.map((view) => view.root)),
       said,
       element("div", { class: "dip-views dip-plots" }, errors.root),
@@ -304,7 +272,7 @@ function render({ model, el }) {
   restart();
   const ends = [follow(model, ["step"], draw), follow(model, ["filter", "noise", "seed"], restart)];
   return () => {
-    play.stop();
+    time.stop();
     cancel();
     for (const end of ends) end();
   };

@@ -11,10 +11,10 @@ import {
 import {
   BLUE,
   bytes,
+  changer,
   element,
   follow,
   greys,
-  keep,
   levels,
   ORANGE,
   overlay,
@@ -84,6 +84,7 @@ function render({ model, el }) {
     rangeY: [0, 1],
   });
   const said = readout();
+  const change = changer(model, draw);
   const pickers = [source, views.means, views.tangent].map((view) =>
     pickPixel(view, "Choose a pixel by the arrow keys", model.get("pixel"), (pixel) => change({ pixel })),
   );
@@ -102,12 +103,6 @@ function render({ model, el }) {
     },
     (bandwidth) => change({ bandwidth }),
   );
-
-  /** @param {Record<string, unknown>} values */
-  function change(values) {
-    keep(model, values);
-    draw();
-  }
 
   /**
    * @param {Plot} target

@@ -2,17 +2,16 @@
 import {
   BLUE,
   bytes,
+  changer,
   choice,
   element,
   follow,
-  keep,
   ORANGE,
   picture,
-  player,
   plot,
   readout,
   signed,
-  slider,
+  timeline,
   unpack,
 } from "./ui.js";
 
@@ -58,6 +57,7 @@ function render({ model, el }) {
 
   const views = Array.from({ length: kept }, () => picture(height, width, ""));
   const said = readout();
+  const change = changer(model, draw);
   const falling = plot({
     label: "Eigenvalues, relative to the largest, against their number",
     x: "number of the eigenvalue",
@@ -83,42 +83,11 @@ function render({ model, el }) {
   const inputs = choice({ label: "fed with", options: unique("fed"), value: model.get("fed") }, (fed) =>
     change({ fed }),
   );
-  const nearest = () =>
-    STEPS.reduce(
-      (best, step, i) =>
-        Math.abs(Math.log(step / model.get("step"))) < Math.abs(Math.log(STEPS[best] / model.get("step")))
-          ? i
-          : best,
-      0,
-    );
-  const slide = slider(
-    {
-      label: "step k",
-      min: 0,
-      max: STEPS.length - 1,
-      value: nearest(),
-      show: (i) => STEPS[i].toLocaleString("en"),
-    },
-    (i) => change({ step: STEPS[i] }),
-  );
-  slide.input.classList.add("dip-long");
-  const play = player("Play", () => {
-    const i = (Number(slide.input.value) + 1) % STEPS.length;
-    change({ step: STEPS[i] });
-    return i + 1 < STEPS.length;
-  });
-
-  /** @param {Record<string, unknown>} values */
-  function change(values) {
-    keep(model, values);
-    draw();
-  }
+  const time = timeline({ steps: STEPS, value: model.get("step") }, (step) => change({ step }));
 
   function draw() {
     const [network, fed] = [model.get("network"), model.get("fed")];
-    const i = nearest();
-    const k = STEPS[i];
-    slide.set(i);
+    const k = STEPS[time.set(model.get("step"))];
     networks.set(network);
     inputs.set(fed);
     const at = index(network, fed);
@@ -161,7 +130,7 @@ function render({ model, el }) {
       "div",
       { class: "dip", role: "group", "aria-label": "Spectrum explorer" },
       element("div", { class: "dip-controls" }, networks.root, inputs.root),
-      element("div", { class: "dip-controls" }, play.root, slide.root),
+      time.root,
       said,
       element("div", { class: "dip-views dip-small" }, ...views.map((view) => view.root)),
       element(
@@ -181,7 +150,7 @@ function render({ model, el }) {
   draw();
   const end = follow(model, ["network", "fed", "step"], draw);
   return () => {
-    play.stop();
+    time.stop();
     end();
   };
 }

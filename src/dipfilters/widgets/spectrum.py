@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -27,8 +28,8 @@ class SpectrumExplorer(Answering):
         step: k at first.
 
     Raises:
-        ValueError: Filters of different sizes, a network without one of the inputs, more data than a page
-            should carry.
+        ValueError: Filters of different sizes or of low rank, a network without one of the inputs, more than
+            two inputs, more data than a page should carry.
     """
 
     _esm = script("spectrum.js")
@@ -53,9 +54,20 @@ class SpectrumExplorer(Answering):
         missing = [(network, fed) for network in networks for fed in inputs if (network, fed) not in filters]
         if missing or not filters:
             raise ValueError(f"filters must hold every network with every input; missing: {missing or 'all'}")
-        shapes = {tuple(twice.eigenpictures(1).shape[1:]) for twice in filters.values()}
+        shapes = {tuple(twice.shape) for twice in filters.values()}
         if len(shapes) > 1:
             raise ValueError(f"filters must be for pictures of one size, got {sorted(shapes)}")
+        if len(inputs) > 2:
+            raise ValueError(
+                f"filters may be fed with two things at most, got {inputs}; show the others apart"
+            )
+        pixels = math.prod(*shapes)
+        counts = {len(twice.eigenvalues) for twice in filters.values()}
+        if counts != {pixels}:
+            raise ValueError(
+                f"filters must have an eigenvalue for each of the {pixels} pixels, got {sorted(counts)}; "
+                f"give the filters themselves, not low ranks of them"
+            )
         values, pictures = [], []
         for twice in filters.values():
             relative = twice.eigenvalues / twice.eigenvalues[0]
@@ -83,14 +95,17 @@ class SpectrumExplorer(Answering):
         )
 
     def still(self) -> Figure:
-        """The eigenvalues of all filters against their number."""
+        """The eigenvalues of all networks against their number, a panel for each input."""
         from dipfilters.plots import panels
 
         values = np.frombuffer(self.eigenvalues, np.float32).reshape(len(self.spectra), -1)
-        figure, (ax,) = panels(1, height=3.2, width=6.4)
-        for name, spectrum in zip(self.spectra, values, strict=True):
-            label = f"{name['network']}, fed with {name['fed']}"
-            ax.loglog(range(1, len(spectrum) + 1), spectrum.clip(1e-8), label=label)
-        ax.set(xlabel="number of the eigenvalue", ylabel="eigenvalue / largest", ylim=(1e-8, 2))
-        ax.legend(fontsize=8)
+        inputs = list(dict.fromkeys(one["fed"] for one in self.spectra))
+        figure, axes = panels(len(inputs), height=3.2)
+        for fed, ax in zip(inputs, axes, strict=True):
+            for one, spectrum in zip(self.spectra, values, strict=True):
+                if one["fed"] == fed:
+                    ax.loglog(range(1, len(spectrum) + 1), spectrum.clip(1e-8), label=one["network"])
+            ax.set(title=f"fed with {fed}", xlabel="number of the eigenvalue", ylim=(1e-8, 2))
+        axes[0].set_ylabel("eigenvalue / largest")
+        axes[0].legend(fontsize=8)
         return figure

@@ -427,12 +427,16 @@ export function follow(model, names, call) {
 }
 
 /**
+ * What the reader's hand changes: kept in the model, then shown.
  * @param {Model} model
- * @param {Record<string, unknown>} values
+ * @param {() => void} show
  */
-export function keep(model, values) {
-  for (const [name, value] of Object.entries(values)) model.set(name, value);
-  model.save_changes();
+export function changer(model, show) {
+  return (/** @type {Record<string, unknown>} */ values) => {
+    for (const [name, value] of Object.entries(values)) model.set(name, value);
+    model.save_changes();
+    show();
+  };
 }
 
 /**
@@ -465,29 +469,46 @@ export function levels(raw, low = 0, high = 1) {
 }
 
 /**
- * Step through `count` frames while the reader wishes; slowly where less motion is preferred.
- * @param {string} name of the button
- * @param {() => boolean} step shows the next frame; false ends the play
+ * A slider over some numbers of steps, and a button that plays it; slowly where less motion is preferred.
+ * @param {{steps: number[], value: number}} options the steps, ascending, and where to begin
+ * @param {(k: number) => void} onStep
  */
-export function player(name, step) {
+export function timeline({ steps, value }, onStep) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const last = steps.length - 1;
+  const far = (/** @type {number} */ i, /** @type {number} */ k) =>
+    Math.abs(Math.log1p(steps[i]) - Math.log1p(k));
+  const nearest = (/** @type {number} */ k) =>
+    steps.reduce((best, _, i) => (far(i, k) < far(best, k) ? i : best), 0);
+  const show = (/** @type {number} */ i) => steps[i].toLocaleString("en");
+  const slide = slider({ label: "step k", min: 0, max: last, value: nearest(value), show }, (i) =>
+    onStep(steps[i]),
+  );
+  if (last > 30) slide.input.classList.add("dip-long");
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let running;
   const stop = () => {
     clearInterval(running);
     running = undefined;
-    root.textContent = `▶ ${name}`;
+    play.textContent = "▶ Play";
   };
-  const root = button("", () => {
+  const advance = () => {
+    const i = (Number(slide.input.value) + 1) % steps.length;
+    onStep(steps[i]);
+    if (i === last) stop();
+  };
+  const play = button("", () => {
     if (running !== undefined) return stop();
-    root.textContent = "❚❚ Pause";
-    running = setInterval(
-      () => {
-        if (!step()) stop();
-      },
-      calm ? 1500 : 500,
-    );
+    play.textContent = "❚❚ Pause";
+    running = setInterval(advance, calm ? 1500 : 500);
   });
   stop();
-  return { root, stop };
+  /** Show the step nearest to k; gives its number in the list. */
+  const set = (/** @type {number} */ k) => {
+    const i = nearest(k);
+    slide.set(i);
+    return i;
+  };
+  const root = element("div", { class: "dip-controls" }, play, slide.root);
+  return { root, set, stop };
 }
