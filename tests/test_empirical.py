@@ -201,7 +201,7 @@ def test_bad_arguments_are_refused():
         empirical_tangent_kernel(network, image[0])
     with refused(IndexError, r"pixel \(6, 0\) lies outside the picture of 6×7 pixels"):
         empirical_tangent_kernel(network, image, pixels=[(6, 0)])
-    with refused(MemoryBudgetError, "42 columns of the kernel of 6×7 pixels take .* call tangent_product"):
+    with refused(MemoryBudgetError, "42 columns of the kernel of 6×7 pixels take .* use tangent_product"):
         empirical_tangent_kernel(network, image, budget_gb=1e-6)
     with refused(ValueError, r"picture must have the shape of the output, \(1, 6, 7\), got \(6, 7\)"):
         tangent_product(network, image, image[0])

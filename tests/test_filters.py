@@ -28,7 +28,7 @@ from dipfilters import (
     one_layer_tangent_kernel,
 )
 from tests.oracles import non_local_means_by_loops
-from tests.samples import DEVICES, KERNELS, flat_and_textured, picture, refused, repeatable
+from tests.samples import DEVICES, KERNELS, flat_and_textured, generator, picture, refused, repeatable
 
 NORMALIZE: list[Any] = ["rows", "spectral", 0.01]
 
@@ -487,7 +487,7 @@ def test_a_matrix_over_the_budget_is_refused_with_its_size_and_the_remedy():
     filter = rows_filter(torch.zeros(1, 128, 128), patch_size=1)
     message = (
         r"the dense filter of 128×128 pixels takes 2.15 GB, over the budget of 1 GB; "
-        r"call apply\(\), row\(\) or low_rank\(\), which need no such matrix, use a smaller picture, "
+        r"use apply\(\), row\(\) or low_rank\(\), which need no such matrix, a smaller picture, "
         r"or raise budget_gb"
     )
     with refused(MemoryBudgetError, message):
@@ -534,7 +534,9 @@ def test_a_pixel_outside_is_refused(pixel):
 
 
 def test_whole_numbers_are_refused_not_truncated():
-    with refused(PictureError, r"picture must hold floats, got torch.uint8; divide 8-bit values by 255"):
+    with refused(
+        PictureError, r"picture must hold floats in .0, 1., got torch.uint8; divide 8-bit values by 255"
+    ):
         rows_filter().apply(torch.zeros(1, 7, 6, dtype=torch.uint8))
 
 

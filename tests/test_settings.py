@@ -36,6 +36,14 @@ def test_a_present_card_is_taken():
     assert choose_device("cuda").type == "cuda"
 
 
+def test_a_second_card_where_there_is_one_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    with refused(ValueError, "device is 'cuda:1', but torch sees only 1 CUDA cards here"):
+        choose_device("cuda:1")
+
+
 def test_each_profile_has_its_settings():
     assert choose_profile("quick", quick=64, full=128) == 64
     assert choose_profile("full", quick=64, full=128) == 128

@@ -50,6 +50,7 @@ def test_the_average_keeps_dtype_and_leaves_estimates_as_they_are():
     assert torch.equal(estimates, before)
     results[-1].zero_()
     assert float(results[0].abs().min()) > 0.0
+    assert not average.update(estimates[0].requires_grad_()).requires_grad  # else every step would be kept
 
 
 # ---------------------------------------------------------------------------------------- variance

@@ -424,6 +424,18 @@ def test_a_filter_with_an_eigenvalue_outside_0_to_2_is_refused(eigenvalue):
         twicing(Diagonal(eigenvalue), noisy, steps=100)
 
 
+@pytest.mark.parametrize("factor", [-0.2, 2.3])
+def test_the_closed_form_refuses_them_too_from_two_steps_on(factor):
+    """One step, W y itself, is what it is with any W."""
+    image = picture(1, 5, 4)
+    filter = make(image, "spectral")
+    filter.scale = factor * filter.scale
+    form = SpectralTwicing(filter)
+    assert float((form.estimate(image, 1) - filter.apply(image)).abs().max()) < 1e-12
+    with refused(DivergenceError, r"eigenvalues reach from .* and twicing diverges outside \[0, 2\]"):
+        form.estimate(image, 2)
+
+
 def test_a_kernel_matrix_that_is_not_scaled_diverges():
     """λ_max(K) is about N: far above 2."""
     image = picture(1, 8, 8)
@@ -513,7 +525,7 @@ def test_the_same_on_every_device(device, normalize):
 # ------------------------------------------------------------------------------------------------- doors
 
 
-@pytest.mark.parametrize("steps", [-1, [], [-1, 2], [2, 1], [1, 1], [0, 3, 3]])
+@pytest.mark.parametrize("steps", [[1, 2.5], 2.5, -1, [], [-1, 2], [2, 1], [1, 1], [0, 3, 3]])
 def test_steps_that_do_not_increase_are_refused(steps):
     image = picture(1, 5, 4)
     filter = make(image, "rows")
@@ -527,7 +539,7 @@ def test_steps_that_do_not_increase_are_refused(steps):
         lambda: form.degrees_of_freedom(steps),
     ]
     for call in calls:
-        with refused(ValueError, "steps must be a number ≥ 0 or an increasing list of such, got"):
+        with refused(ValueError, "steps must be a whole number ≥ 0 or an increasing list of such, got"):
             call()
 
 

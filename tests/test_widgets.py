@@ -309,6 +309,8 @@ def test_a_film_refuses_runs_that_do_not_fit() -> None:
     rows = FilmRun("Adam", "noise", [0, 1], np.zeros((2, 4, 4)), np.zeros(2), np.zeros((2, 2, 4, 4)))
     with pytest.raises(ValueError, match="for the 1 named pixels"):
         TrainingFilm([rows], pixels={"edge": (0, 0)})
+    with pytest.raises(ValueError, match="5 runs are fed with noise, and four at most"):
+        TrainingFilm(5 * [one])
     loud = np.random.default_rng(0).integers(0, 256, (40, 100, 100))
     with pytest.raises(ValueError, match=r"more than 300000; give fewer runs"):
         TrainingFilm([FilmRun("Adam", "noise", list(range(40)), loud, np.zeros(40))])
@@ -322,3 +324,8 @@ def test_a_spectrum_explorer_refuses_what_does_not_fit() -> None:
         SpectrumExplorer({("plain", "picture"): twice, ("deep", "picture"): twice, ("deep", "noise"): twice})
     with pytest.raises(ValueError, match="of one size"):
         SpectrumExplorer({("plain", "picture"): twice, ("plain", "noise"): smaller})
+    with pytest.raises(ValueError, match="fed with two things at most"):
+        SpectrumExplorer({("plain", fed): twice for fed in ("picture", "noise", "nothing")})
+    low = TangentFilter(noisy, vanilla(1, 3)).low_rank(9, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"each of the 132 pixels.*not low ranks of them"):
+        SpectrumExplorer({("plain", "picture"): SpectralTwicing(low)})

@@ -496,5 +496,9 @@ WRONG: dict[str, dict[str, tuple[Answer, str]]] = {
             lambda z, y, s: int((rms((z - y).flatten(1)) <= s).int().argmax()),
             "raise ValueError",
         ),
+        "an index out of nothing": (
+            lambda z, y, s: int(torch.nonzero(rms((z - y).flatten(1)) <= s)[0]),
+            "fails with IndexError",
+        ),
     },
 }

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
-from dipfilters.filters import MemoryBudgetError
+from dipfilters.filters import check_budget
 from dipfilters.images import check_picture, pixel_numbers
 
 Weights = dict[str, Tensor]
@@ -80,12 +80,9 @@ def empirical_tangent_kernel(
     output, product = _kernel_products(network, input)
     outputs, height, width = output.shape
     chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
-    size_gb = output.element_size() * height * width * len(chosen) / 1e9
-    if size_gb > budget_gb:
-        raise MemoryBudgetError(
-            f"{len(chosen)} columns of the kernel of {height}×{width} pixels take {size_gb:.3g} GB, over the "
-            f"budget of {budget_gb:g} GB; call tangent_product, name fewer pixels, or raise budget_gb"
-        )
+    size = output.element_size() * height * width * len(chosen)
+    what = f"{len(chosen)} columns of the kernel of {height}×{width} pixels take"
+    check_budget(size, budget_gb, what, "tangent_product, fewer pixels")
     kernel = output.new_zeros(height * width, len(chosen))
     for m, i in enumerate(chosen):
         for o in range(outputs):

@@ -40,6 +40,19 @@ class MemoryBudgetError(MemoryError):
     """More memory than the stated budget, or than the device has; the message says what to do instead."""
 
 
+def check_budget(size: int, budget_gb: float, what: str, remedy: str) -> None:
+    """Refuse work that takes more bytes than a budget in GB.
+
+    Raises:
+        MemoryBudgetError: "WHAT so many GB, over the budget; use REMEDY, or raise budget_gb".
+    """
+    if size / 1e9 > budget_gb:
+        raise MemoryBudgetError(
+            f"{what} {size / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise "
+            f"budget_gb"
+        )
+
+
 @contextmanager
 def device_memory(shape: Sequence[int], device: torch.device) -> Iterator[None]:
     """Say what to do where the memory of a graphics card runs out, in work on H×W pixels.
@@ -51,7 +64,7 @@ def device_memory(shape: Sequence[int], device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryBudgetError(
-            f"the memory of {device} ran out at {shape[0]}×{shape[1]} pixels; end what else uses it, take a "
+            f"the memory of {device} ran out at {_sides(shape)} pixels; end what else uses it, take a "
             f"smaller picture or a part of it, or move the picture to the processor with .cpu()"
         ) from error
 
@@ -223,7 +236,7 @@ class Filter(ABC):
 
         Cost: N kernel values a column; all row sums besides if the rows are normalised.
         """
-        self._check_columns(len(pixels), 1, budget_gb)
+        self._check_columns(len(pixels), budget_gb)
         columns = self._kernel_columns(pixel_numbers(pixels, self.shape))
         return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
 
@@ -289,7 +302,7 @@ class Filter(ABC):
         Cost: about 10 N³ operations (some tenths of a second for 32×32 pixels, some seconds for 64×64 on two
         cores), four N×N matrices of float64.
         """
-        self._check_dense(budget_gb, copies=4)
+        self._check_dense(budget_gb, "decomposition", copies=4)
         matrix, weights = self.symmetric_form(budget_gb=budget_gb)
         with device_memory(self.shape, matrix.device):
             eigenvalues, vectors = torch.linalg.eigh(matrix)
@@ -335,7 +348,7 @@ class Filter(ABC):
             raise ValueError(f"columns must lie between 1 and the {n} pixels of the picture, got {columns}")
         if sampling not in ("uniform", "adaptive"):
             raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
-        self._check_columns(columns, 3, budget_gb)
+        self._check_columns(columns, budget_gb, copies=3)
         factor = self._nystrom_factor(columns, generator, rounds=1 if sampling == "uniform" else _ROUNDS)
         return LowRankFilter(factor, self.shape, normalize=self.normalize)
 
@@ -378,23 +391,15 @@ class Filter(ABC):
             )
         return sums
 
-    def _check_dense(self, budget_gb: float, copies: int = 1) -> None:
-        size_gb = 8 * copies * len(self._ones) ** 2 / 1e9
-        if size_gb > budget_gb:
-            what = "the dense filter" if copies == 1 else "the decomposition"
-            raise MemoryBudgetError(
-                f"{what} of {self.shape[0]}×{self.shape[1]} pixels takes {size_gb:.3g} GB, over "
-                f"the budget of {budget_gb:g} GB; call apply(), row() or low_rank(), which need no such "
-                f"matrix, use a smaller picture, or raise budget_gb"
-            )
+    def _check_dense(self, budget_gb: float, what: str = "dense filter", copies: int = 1) -> None:
+        remedy = "apply(), row() or low_rank(), which need no such matrix, a smaller picture"
+        size = 8 * copies * len(self._ones) ** 2
+        check_budget(size, budget_gb, f"the {what} of {_sides(self.shape)} pixels takes", remedy)
 
-    def _check_columns(self, columns: int, copies: int, budget_gb: float) -> None:
-        size_gb = 8 * copies * columns * len(self._ones) / 1e9
-        if size_gb > budget_gb:
-            raise MemoryBudgetError(
-                f"{columns} columns of {self.shape[0]}×{self.shape[1]} pixels take {size_gb:.3g} GB, over "
-                f"the budget of {budget_gb:g} GB; use fewer columns, a smaller picture, or raise budget_gb"
-            )
+    def _check_columns(self, count: int, budget_gb: float, copies: int = 1) -> None:
+        size = 8 * copies * count * len(self._ones)
+        what = f"{count} columns of {_sides(self.shape)} pixels take"
+        check_budget(size, budget_gb, what, "fewer columns, a smaller picture")
 
     def _largest_eigenvalue(self) -> float:
         """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
@@ -413,6 +418,10 @@ class Filter(ABC):
         options = {"ncv": 4, "tol": 1e-4} if self.engine in _WALKS else {"ncv": 8, "tol": 1e-10}
         value = eigsh(operator, k=1, which="LA", v0=np.ones(n), return_eigenvectors=False, **options)
         return float(value[0])
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return f"{shape[0]}×{shape[1]}"
 
 
 def _largest(diagonal: Tensor) -> float:

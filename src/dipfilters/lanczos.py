@@ -8,6 +8,7 @@ Source: Lanczos (1950) [lanczos1950].
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dipfilters.filters import Filter
 from dipfilters.images import PictureError, check_picture
-from dipfilters.twicing import NEGLIGIBLE, LinearFilter, Steps, check_spectrum, check_steps, is_one
+from dipfilters.twicing import NEGLIGIBLE, LinearFilter, Steps, check_spectrum, check_steps
 
 
 class ConvergenceError(ArithmeticError):
@@ -124,15 +125,11 @@ class LanczosTwicing:
                 break
             if self.products >= max_products:
                 worst = int(relative.argmax())
-                missed = (
-                    f"the error of step {worst + 1} may be {relative[worst]:.1e}, over the tolerance of "
-                    f"{tolerance:g}"
-                    if relative[worst] > tolerance
-                    else "the largest eigenvalue is not known well enough"
-                )
+                near = "" if relative[worst] > tolerance else ", and the largest eigenvalue is not settled"
                 raise ConvergenceError(
-                    f"after {self.products} products {missed}; allow more than max_products = "
-                    f"{max_products}, or ask for fewer steps than {last}"
+                    f"after {self.products} products the error of step {worst + 1} may be "
+                    f"{relative[worst]:.1e} (tolerance {tolerance:g}){near}; allow more than "
+                    f"max_products = {max_products}, or ask for fewer steps than {last}"
                 )
 
         if unscaled and self._krylov.decomposed()[0].max() > 0:
@@ -155,13 +152,13 @@ class LanczosTwicing:
         coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
         estimate = self._krylov.combined(torch.from_numpy(coefficients))
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
-        return estimate[0] if is_one(steps) else estimate
+        return estimate[0] if isinstance(steps, Integral) else estimate
 
     def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
         bound, norm = self._bound_and_norm(np.array(self._check(steps)))
         relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
-        return relative[0] if is_one(steps) else relative
+        return relative[0] if isinstance(steps, Integral) else relative
 
     def _check(self, steps: Steps) -> list[int]:
         stops = check_steps(steps)
@@ -393,6 +390,6 @@ def estimated_degrees_of_freedom(
             )
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
-    if is_one(steps):
+    if isinstance(steps, Integral):
         value, error = value[0], error[0]
     return TraceEstimate(value, error, krylov.size)

@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.engines.recipe import recipe_of_architecture
-from dipfilters.filters import Engine, Filter, MemoryBudgetError, Normalize, Walk
+from dipfilters.filters import Engine, Filter, Normalize, Walk, check_budget
 from dipfilters.images import check_picture, pixel_numbers
 from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
 from dipfilters.networks import (
@@ -148,7 +148,7 @@ def tangent_kernel_columns(
     reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
     seen = padded[0].numel()
     entries = height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2
-    _check_budget(entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
+    check_budget(8 * entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
     patches = F.unfold(padded[None], first.size)[0]  # (d, N')
     beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
     powers = patches.square().mean(0).reshape(beyond)
@@ -278,19 +278,11 @@ def _dense(
     what = f"a dense kernel of {height}×{width} pixels takes"
     remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
     copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
-    _check_budget(copies * padded[0].numel() ** 2, budget_gb, what, remedy)
+    check_budget(8 * copies * padded[0].numel() ** 2, budget_gb, what, remedy)
     padding = None if architecture.pad_once else architecture.padding
     # The first state has no name here, so that its two matrices go when the first layer is done with them.
     whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
     return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
-
-
-def _check_budget(entries: int, budget_gb: float, what: str, remedy: str) -> None:
-    size_gb = 8 * entries / 1e9
-    if size_gb > budget_gb:
-        raise MemoryBudgetError(
-            f"{what} {size_gb:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise budget_gb"
-        )
 
 
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:

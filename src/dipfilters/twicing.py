@@ -20,7 +20,7 @@ from torch import Tensor
 from dipfilters.filters import Decomposition
 from dipfilters.images import PictureError, check_picture, check_sigma, pixel_numbers
 
-Steps = int | Sequence[int]
+Steps = int | np.integer | Sequence[int]
 
 
 class DivergenceError(ArithmeticError):
@@ -110,7 +110,7 @@ def twicing(
             estimate = estimate + filter.apply(residual)
         if k in stops:
             kept.append(estimate)
-    return kept[0] if is_one(steps) else torch.stack(kept)
+    return kept[0] if isinstance(steps, Integral) else torch.stack(kept)
 
 
 class SpectralTwicing:
@@ -151,7 +151,7 @@ class SpectralTwicing:
             check_spectrum(float(self.eigenvalues.min()), float(self.eigenvalues.max()))
         powers = [(1.0 - self.eigenvalues).pow(k) for k in stops]
         gains: Tensor = 1.0 - torch.stack(powers)
-        return gains[0] if is_one(steps) else gains
+        return gains[0] if isinstance(steps, Integral) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
         """The leading right eigenvectors of W as pictures, of unit length, their sum not negative."""
@@ -341,11 +341,6 @@ def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
             f"estimates must have the shape of {name}, {tuple(picture.shape)}, or be a stack of such, "
             f"got {tuple(estimates.shape)}"
         )
-
-
-def is_one(steps: Steps) -> bool:
-    """Whether one number of steps is asked for, not a list of such."""
-    return isinstance(steps, Integral)
 
 
 def check_steps(steps: Steps) -> list[int]:

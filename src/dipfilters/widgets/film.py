@@ -136,17 +136,35 @@ class TrainingFilm(Answering):
         )
 
     def still(self) -> Figure:
-        """The outputs of all runs at the present step."""
-        from dipfilters.plots import panels, show_picture
+        """The outputs of all runs at the present step, and below each its filter row, if it has one."""
+        from dipfilters.plots import label_rows, panels, show_picture, show_signed
 
         looks = self.runs[0]["looks"]
         look = min(range(len(looks)), key=lambda i: abs(np.log1p(looks[i]) - np.log1p(self.step)))
-        frames = np.frombuffer(zlib.decompress(self.frames), np.uint8)
-        frames = frames.reshape(len(self.runs), len(looks), 1 + len(self.pixels), *self.shape)
-        columns = min(len(self.runs), 4)
-        figure, axes = panels(len(self.runs), columns=columns, height=2.4, width=2.1 * columns)
-        for ax, run, pictures in zip(axes, self.runs, frames, strict=True):
-            value = run["psnr"][run["steps"].index(looks[look])]
-            title = f"{run['method']}, {value:.1f} dB"
-            show_picture(ax, torch.from_numpy(pictures[look, 0] / 255)[None], title)
+        frames = np.frombuffer(zlib.decompress(self.frames), np.int8)
+        frames = frames.reshape(len(self.runs), len(looks), 1 + len(self.pixels), *self.shape)[:, look]
+        fed = list(dict.fromkeys(run["fed"] for run in self.runs))
+        groups = [[i for i, run in enumerate(self.runs) if run["fed"] == one] for one in fed]
+        columns = max(map(len, groups))
+        lines = 1 + bool(self.pixels)
+        figure, axes = panels(lines * len(groups) * columns, columns=columns, height=2.3, width=2.1 * columns)
+        free = set(axes)
+        for line, group in enumerate(groups):
+            for column, i in enumerate(group):
+                run, at = self.runs[i], line * lines * columns + column
+                value = run["psnr"][run["steps"].index(looks[look])]
+                output = torch.from_numpy(frames[i, 0].view(np.uint8) / 255)[None]
+                show_picture(axes[at], output, f"{run['method']}\n{value:.1f} dB")
+                free.discard(axes[at])
+                if run["rows"]:
+                    place = [pixel["name"] for pixel in self.pixels].index(self.pixel)
+                    show_signed(axes[at + columns], torch.tensor(frames[i, 1 + place]), top=90)
+                    free.discard(axes[at + columns])
+        label_rows(
+            axes,
+            columns,
+            [f"fed with {one}" if i == 0 else "filter row" for one in fed for i in range(lines)],
+        )
+        for ax in free:
+            ax.remove()
         return figure
