@@ -35,36 +35,39 @@ WARNING = """Grading runs the students' code as you, on this machine: it can rea
 network. Run this command in a container or a virtual machine without a network and without anything of
 value, under an account made for it. book/teaching.md says how."""
 
-# Before the students' code: a cell that prints without end is stopped long before the memory is full.
+# Before the students' code: a cell that prints without end is stopped long before the memory is full. All is
+# in one function, and takes what it calls along: it runs among the students' own names, whatever they are.
 LIMIT_OUTPUT = """
-import sys
+def _limit_output(RuntimeError=RuntimeError, dict=dict, len=len):
+    import sys
 
-left = {}
+    left = {}
+
+    def refill(*_):
+        left.update(dict.fromkeys(("stdout", "stderr"), 200_000))
+
+    def limit(name):
+        stream = getattr(sys, name)
+        write = stream.write
+
+        def limited(text):
+            left[name] -= len(text)
+            if left[name] < 0:
+                raise RuntimeError("this cell prints more than 200000 characters; print less")
+            return write(text)
+
+        stream.write = limited
+
+    shell = get_ipython()
+    shell.run_line_magic("xmode", "Minimal")  # the way to an error leads through hidden tests
+    refill()
+    shell.events.register("pre_run_cell", refill)
+    for name in list(left):
+        limit(name)
 
 
-def refill(*_):
-    left.update(dict.fromkeys(("stdout", "stderr"), 200_000))
-
-
-def limit(name):
-    stream = getattr(sys, name)
-    write = stream.write
-
-    def limited(text):
-        left[name] -= len(text)
-        if left[name] < 0:
-            raise RuntimeError("this cell prints more than 200000 characters; print less")
-        return write(text)
-
-    stream.write = limited
-
-
-get_ipython().run_line_magic("xmode", "Minimal")  # the way to an error leads through hidden tests
-refill()
-get_ipython().events.register("pre_run_cell", refill)
-for name in list(left):
-    limit(name)
-del name
+_limit_output()
+del _limit_output
 """
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -412,6 +413,15 @@ KINDS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], str, float, str]]
         0,
         "more than 40 s",
     ),
+    # The names that the limit of output has for its own things.
+    "names like ours": (
+        lambda nb: more(
+            answer(nb, square=SQUARE, cube=CUBE), ["left = limit = refill = write = len = 3.0\nprint(left)"]
+        ),
+        "graded",
+        9,
+        "",
+    ),
     "huge output": (
         lambda nb: answer(nb, square=SQUARE + "\nwhile True:\n    print('x' * 1000)", cube=CUBE),
         "graded",
@@ -523,6 +533,35 @@ def test_the_command_says_what_it_does(small: Cycle) -> None:
 def test_no_kernel_outlives_the_grading(small: Cycle) -> None:
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in commands if str(small.root).encode() in line]
+
+
+class Printing(io.StringIO):
+    """A kernel's stream; its `write` can be replaced."""
+
+
+def test_the_limit_of_output_keeps_out_of_the_students_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start-up text among names that a student may choose, of its own and of what it calls."""
+    refills: list[Callable[[], None]] = []
+    events = SimpleNamespace(register=lambda _, call: refills.append(call))
+    shell = SimpleNamespace(events=events, run_line_magic=lambda *_: None)
+    scope: dict[str, Any] = {"get_ipython": lambda: shell}
+    before = set(scope) | {"__builtins__"}
+    out = Printing()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", Printing())
+    exec(grade.LIMIT_OUTPUT, scope)
+    assert set(scope) == before, "names are left behind"
+    own = "left = limit = limited = refill = write = name = stream = sys = len = dict = RuntimeError = 3.0"
+    exec(f"{own}\nprint(left)", scope)
+    (refill,) = refills
+    refill()
+    assert out.getvalue() == "3.0\n"
+    with pytest.raises(RuntimeError, match="prints more than 200000 characters"):
+        exec("while True:\n    print('x' * 1000)", scope)
+    assert len(out.getvalue()) < 200_100
+    refill()
+    exec("print('the next cell')", scope)
+    assert out.getvalue().endswith("the next cell\n")
 
 
 def test_no_feedback_is_written_over_another_s() -> None:
