@@ -81,7 +81,8 @@ def _value(key: str, text: str, default: Any, folders: list[Path]) -> Any:
     if (value is None and default is None) or (type(value) is int and kind is float):
         return value
     if type(value) is not kind:
-        raise WrongParameter(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}=64")
+        like = 64 if default is None else default
+        raise WrongParameter(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}={like}")
     return value
 
 

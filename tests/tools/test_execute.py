@@ -25,6 +25,7 @@ from tools.errors import (
 )
 
 VALUES = {"profile": "full", "size": None, "seed": 0, "scale": 1.5, "image": "camera", "device": "auto"}
+VALUES["recompute"] = False
 
 
 @pytest.fixture(autouse=True)
@@ -170,11 +171,16 @@ def test_a_notebook_edited_during_its_run_is_kept(book: Path) -> None:
     [
         ("sead=1", UnknownParameter, "a.ipynb has no parameter 'sead'; it has profile, size, seed"),
         ("profile=fast", UnknownProfile, "profile=fast: no such profile; known are quick, full"),
-        ("seed=one", WrongParameter, "seed=one: seed must be of type int"),
+        ("seed=one", WrongParameter, "seed=one: seed must be of type int, like seed=0"),
         ("seed=1.5", WrongParameter, "seed=1.5: seed must be of type int"),
         ("seed=None", WrongParameter, "seed=None: seed must be of type int"),
-        ("size=big", WrongParameter, "size=big: size must be of type int"),
-        ("scale=wide", WrongParameter, "scale=wide: scale must be of type float"),
+        ("size=big", WrongParameter, "size=big: size must be of type int, like size=64"),
+        ("scale=wide", WrongParameter, "scale=wide: scale must be of type float, like scale=1.5"),
+        (
+            "recompute=64",
+            WrongParameter,
+            "recompute=64: recompute must be of type bool, like recompute=False",
+        ),
         ("image=my.png", PictureMissing, r"image=my.png: no such file \(looked in .*camera"),
     ],
 )
