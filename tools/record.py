@@ -26,12 +26,12 @@ def stored(notebook: NotebookNode) -> dict[str, Any] | None:
     return run
 
 
-def inputs(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
-    """All that decides the notebook's outputs, as it stands now."""
+def inputs(notebook: NotebookNode, name: str, package: Package, folder: Path | None = None) -> dict[str, Any]:
+    """All that decides the notebook's outputs, as it stands now; a picture is looked for in `folder`."""
     values = notebooks.parameters(notebook, name)
     return {
         "parameters": values,
-        "picture": picture(values["image"]) if "image" in values else None,
+        "picture": picture(values["image"], folder) if "image" in values else None,
         **code(notebook, name, package),
     }
 
@@ -42,15 +42,16 @@ def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
     return {"cells": [digest(source) for source in sources], "sources": package.digests(sources, name)}
 
 
-def picture(name: str) -> dict[str, str]:
+def picture(name: str, folder: Path | None = None) -> dict[str, str]:
     """The name and digest of a bundled picture, or of a file, without its folder."""
     from dipfilters.images import (  # imports torch: a second that most need not spend
+        PICTURES,
         PictureError,
         picture_path,
     )
 
     try:
-        path = picture_path(name)
+        path = picture_path(name if folder is None or name in PICTURES else folder / name)
     except PictureError as error:
         raise PictureMissing(str(error)) from error
     return {"name": Path(name).name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
