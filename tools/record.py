@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections import Counter
 from importlib.metadata import version
@@ -32,6 +33,7 @@ def inputs(notebook: NotebookNode, name: str, package: Package, folder: Path | N
     return {
         "parameters": values,
         "picture": picture(values["image"], folder) if "image" in values else None,
+        "data": data(notebook, package),
         **code(notebook, name, package),
     }
 
@@ -40,6 +42,16 @@ def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
     """The code that decides the notebook's outputs: its cells, and the modules that they use."""
     sources = [cell.source for cell in notebooks.computing_cells(notebook)]
     return {"cells": [digest(source) for source in sources], "sources": package.digests(sources, name)}
+
+
+def data(notebook: NotebookNode, package: Package) -> dict[str, str]:
+    """The digests of the package's data files that the notebook names; too many rather than too few."""
+    cells = "\n".join(cell.source for cell in notebooks.computing_cells(notebook))
+    return {
+        path.stem: digest(path.read_text("utf-8"))
+        for path in sorted((package.root / "src" / PACKAGE / "data").glob("*.json"))
+        if "data/" in cells and re.search(rf"\b{re.escape(path.stem)}\b", cells)
+    }
 
 
 def picture(name: str, folder: Path | None = None) -> dict[str, str]:
@@ -118,6 +130,8 @@ def reasons(notebook: NotebookNode, name: str, package: Package) -> list[str]:
         *_cell_reasons(notebook, run.get("cells", []), now["cells"]),
         *_named_reasons("parameter", run.get("parameters", {}), now["parameters"]),
         *_picture_reasons(run.get("picture"), now["picture"]),
+        # A run of before these were recorded says nothing of them.
+        *_named_reasons("data file", run.get("data", now["data"]), now["data"], show=False),
         *_named_reasons("module", run.get("sources", {}), now["sources"], show=False),
     ]
 
