@@ -108,7 +108,7 @@ def test_a_picture_of_one_s_own_is_named_by_its_content_and_by_no_folder(book: P
             cell.source += '\nimage = "camera"'
     notebooks.write(notebook, path)
     mine = book / "my own.png"
-    names = []
+    names: list[tuple[Path, str]] = []
     for content in (b"one", b"another"):
         mine.write_bytes(content)
         execute.main(["01", "--set", "image=my own.png", "--from", str(book), "--root", str(book)])

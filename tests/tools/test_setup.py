@@ -113,6 +113,8 @@ def test_the_installed_stamp_comes_last(clone: Path) -> None:
 
 
 def test_what_the_benchmarks_need_is_made_before_they_take_their_time(clone: Path) -> None:
+    (clone / "benchmarks").mkdir()
+    (clone / "benchmarks" / "requirements.txt").touch()
     shown = make(clone, "-n", "bench").stdout
     places = [
         shown.find(f"-m {name}")
