@@ -65,7 +65,7 @@ linkcheck: .venv/.installed ##+ links within the book must hold; links to elsewh
 	@$(PY) -m tools.linkcheck
 
 .PHONY: test-upgraded
-test-upgraded: ##+ the whole test with the newest versions that the dependencies allow
+test-upgraded: ##+ the whole test with the newest versions allowed, torch as pinned
 	@$(MAKE) lock UPGRADE=1
 	@$(MAKE) test
 
@@ -83,11 +83,11 @@ colab-env: .venv/.installed ##+ only Colab's libraries, in .venv-colab
 	@$(PY) -m tools.environments colab-env --python "$(PYTHON)" $${TORCH:+--torch "$$TORCH"}
 
 .PHONY: test-lowest
-test-lowest: .venv/.installed ##+ the package's tests with the lowest versions allowed
+test-lowest: .venv/.installed ##+ the package's tests with the lowest versions allowed, torch as pinned
 	@$(PY) -m tools.environments lowest --python "$(PYTHON)"
 
 .PHONY: test-newest
-test-newest: .venv/.installed ##+ the package's tests with the newest versions allowed
+test-newest: .venv/.installed ##+ the package's tests with the newest versions allowed, torch as pinned
 	@$(PY) -m tools.environments newest --python "$(PYTHON)"
 
 .PHONY: test-clean
@@ -153,7 +153,8 @@ recheck-runs: .venv/.installed ##+ compare stored runs with the code of now
 	@$(PY) -m tools.recheck
 
 .PHONY: bench
-bench: .venv-bench/.installed ## measure speed against other libraries, 15 minutes
+bench: .venv-bench/.installed browser ## measure speed against other libraries, 15 minutes
+	@$(PY) -m tools.build
 	@.venv-bench/bin/python -m benchmarks.suite
 	@$(PY) -m benchmarks.figures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from dipfilters import add_noise, load_image
 from dipfilters.widgets import RowExplorer
 from tools import browser, notebooks
+from tools.errors import BuildFailed, run_main
 from tools.record import commit, hardware
 
 ROOT = notebooks.ROOT
@@ -84,8 +86,10 @@ def click(chrome: Browser, side: int = 128, patch_size: int = 7) -> list[float]:
         return times
 
 
-def main() -> None:
+def main(_arguments: Sequence[str]) -> None:
     """Measure, print, and keep the result beside those of the other benchmarks."""
+    if not (SITE / "index.html").is_file():
+        raise BuildFailed("no built book to measure; `make bench` builds it first, and so does `make book`")
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=browser.find())
         pages = interactive(chrome)
@@ -111,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

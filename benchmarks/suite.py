@@ -522,7 +522,7 @@ def main() -> None:
         path = RESULTS / f"{str(facts['date'])[:19].replace(':', '')}.json"
         write(path, result)
         keep_denoisers(result)
-        print(f"written to {path.relative_to(ROOT)}")
+        print(f"written to {path.relative_to(ROOT)}; chapter 7 shows a part: make execute CHAPTER=07")
 
 
 if __name__ == "__main__":

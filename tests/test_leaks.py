@@ -194,6 +194,24 @@ def test_a_release_with_a_leak_is_refused(how: str, repository: Path, tmp_path: 
     assert not (root / "_build" / "public").exists()
 
 
+@pytest.mark.parametrize("how", ["changed", "new"])
+def test_a_release_of_masters_that_are_not_committed_is_refused(how: str, tmp_path: Path) -> None:
+    """The rest of the public tree is that of the last commit."""
+    root = tmp_path / "small"
+    master = root / course.INSTRUCTOR / "a.ipynb"
+    master.parent.mkdir(parents=True)
+    master.write_text("{}", "utf-8")
+    git(root, "init", "-q")
+    commit(root)
+    other = master if how == "changed" else master.with_name("b.ipynb")
+    other.write_text("{ }", "utf-8")
+    with pytest.raises(
+        ReleaseFailed, match=rf"{other.name}\n.*is not as committed(.|\n)*commit what is named"
+    ):
+        release.make(root, root / "_build" / "public.new")
+    assert not (root / "_build").exists()
+
+
 @pytest.mark.slow
 def test_the_public_tree_tests_itself_and_says_what_it_skips(public: Path) -> None:
     """Style, addresses, and the tests of the course, which tell why they are skipped."""

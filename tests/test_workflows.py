@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,11 @@ def test_the_weekly_run_tries_libraries_colab_and_links() -> None:
     called = {call.split()[1] for name, call in steps("run") if name == "weekly.yml"}
     assert called >= {"test-upgraded", "test-colab", "linkcheck"}
     assert list(triggers("weekly.yml")) == ["schedule", "workflow_dispatch"]
+
+
+def test_the_weekly_run_lifts_the_pin_of_torch() -> None:
+    """Else its bound would be tested nowhere; uv reads the pin from pyproject.toml unless told not to."""
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
+    assert [pin.partition("==")[0] for pin in pins["constraint-dependencies"]] == ["torch"]
+    for name in ("newest", "lowest"):
+        assert jobs("weekly.yml")[name]["steps"][-1]["env"] == {"UV_NO_CONFIG": "1"}

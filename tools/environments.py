@@ -1,7 +1,9 @@
-"""`make test-colab`, `test-lowest`, `test-newest`, `test-wheel`: the package where other libraries are.
+"""`make test-colab`, `test-lowest`, `test-newest`, `test-clean`: the package where other libraries are.
 
-Each environment is a folder .venv-NAME of its own, made anew. What is installed there is the commit that is
-checked out, by the requirement of the notebooks' install cell with this folder in the place of its address.
+Each environment is a folder .venv-NAME of its own, made anew. In Colab's and a stranger's (`clean`) the
+commit that is checked out is installed, by the requirement of the notebooks' install cell with this folder
+in the place of its address. The lowest and the newest hold libraries alone, for the tests of the working
+tree; their torch is neither, but the one that pyproject.toml pins.
 """
 
 import argparse
@@ -259,7 +261,7 @@ def run_cells(environment: Environment, notebook: NotebookNode, name: str, folde
 
 
 def check_bounds(root: Path, python: str, which: str) -> None:
-    """Run the package's tests with the lowest or the newest libraries that pyproject.toml allows."""
+    """Run the package's tests with the lowest or the newest libraries allowed, torch apart."""
     environment = Environment(root, which)
     environment.make(python)
     environment.install("uv")

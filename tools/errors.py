@@ -102,6 +102,8 @@ class SlidesFailed(BookError):
     """No slides could be made of a chapter."""
 
 
+# A tool may have finished some notebooks before it broke off; each is replaced whole or not at all.
+KEPT = "what was finished is kept, every other notebook and page is as it was"
 REMEDIES = {
     errno.ENOSPC: "make room on the disc and run again",
     errno.EDQUOT: "make room in what you may use of the disc and run again",
@@ -123,6 +125,6 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         number = trouble.errno or (errno.ENOSPC if isinstance(trouble, shutil.Error) else None)
         if number not in REMEDIES:
             raise
-        sys.exit(f"{trouble}\nevery notebook and page is as it was; {REMEDIES[number]}")
+        sys.exit(f"{trouble}\n{KEPT}; {REMEDIES[number]}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; every notebook and page is as it was")
+        sys.exit(f"interrupted; {KEPT}")

@@ -1,7 +1,8 @@
 """`make execute`: run notebooks through papermill, in place or, with parameters, into `_build/runs/`.
 
 In place, a notebook is replaced only by a complete run without error or warning; anything else leaves it
-as it was. A run with parameters never touches the committed notebook.
+as it was. A run with parameters touches neither the committed notebook nor the stored runs: it works in
+`_build/runs/`, on copies of them.
 """
 
 import argparse
@@ -9,9 +10,11 @@ import ast
 import contextlib
 import copy
 import fcntl
+import hashlib
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -81,7 +84,8 @@ def _value(key: str, text: str, default: Any, folders: list[Path]) -> Any:
     if (value is None and default is None) or (type(value) is int and kind is float):
         return value
     if type(value) is not kind:
-        raise WrongParameter(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}=64")
+        like = 64 if default is None else default
+        raise WrongParameter(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}={like}")
     return value
 
 
@@ -116,13 +120,16 @@ def with_parameters(notebook: NotebookNode, values: dict[str, Any]) -> NotebookN
     return given
 
 
-def run(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
-    """Execute `notebook`, read from `path`, and return it with its outputs and the record of the run."""
+def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = None) -> NotebookNode:
+    """Execute `notebook`, read from `path`, and return it with its outputs and the record of the run.
+
+    Its kernel works in `folder`, where it finds stored runs and pictures; by default where the notebook is.
+    """
     values = notebooks.parameters(notebook, path.name)
-    facts = record.inputs(notebook, path.name, Package(root))
+    facts = record.inputs(notebook, path.name, Package(root), folder)
     facts |= record.provenance(root, path, values.get("device"))
     begun = time.monotonic()
-    executed = _papermill(root, path, notebook)
+    executed = _papermill(root, path, notebook, folder or path.parent)
     facts["seconds"] = round(time.monotonic() - begun, 1)
     result = copy.deepcopy(notebook)
     for cell, done in zip(result.cells, executed.cells, strict=True):
@@ -135,7 +142,7 @@ def run(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
     return result
 
 
-def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
+def _papermill(root: Path, path: Path, notebook: NotebookNode, folder: Path) -> NotebookNode:
     import papermill  # takes a second to import
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -151,7 +158,7 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
             copy.deepcopy(notebook),
             None,
             kernel_name="python3",
-            cwd=str(path.parent),
+            cwd=str(folder),
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             progress_bar={"desc": path.stem, "unit": "cell", "leave": False},
         )
@@ -198,14 +205,49 @@ def execute_in_place(root: Path, path: Path) -> None:
     readme.refresh(root, result)
 
 
-def execute_beside(root: Path, path: Path, values: dict[str, Any]) -> Path:
-    """Run the notebook with `values` and keep the result below `_build/runs/`."""
-    result = run(root, path, with_parameters(notebooks.read(path), values))
+def execute_beside(root: Path, path: Path, values: dict[str, Any], folder: Path | None = None) -> Path:
+    """Run the notebook with `values` and keep the result below `_build/runs/`.
+
+    Its kernel works in `folder`, and stores runs below it; by default beside the result.
+    """
+    beside = root / "_build" / "runs"
+    if folder is None:
+        folder = beside
+        _copy_stored_runs(path.parent / "runs", beside / "runs")
+        if "image" in values:
+            values = values | {"image": _copied_picture(values["image"], beside)}
+    result = run(root, path, with_parameters(notebooks.read(path), values), folder)
     words = [f"{key}={Path(str(value)).stem if key == 'image' else value}" for key, value in values.items()]
     file = "-".join([path.stem, *(re.sub(r"[^\w.=-]+", "_", word) for word in words)])
-    target = root / "_build" / "runs" / f"{file}.ipynb"
+    target = beside / f"{file}.ipynb"
     notebooks.write(result, target)
     return target
+
+
+def _copy_stored_runs(source: Path, target: Path) -> None:
+    """Begin with the book's runs. A copy that was added to stays, until the book's own is renewed."""
+    target.mkdir(parents=True, exist_ok=True)
+    for stored in sorted([*source.glob("*.npz"), *source.glob("*.json")]):
+        copied = target / stored.name
+        if not copied.exists() or copied.stat().st_mtime < stored.stat().st_mtime:
+            part = (
+                target / f".{stored.name}.new"
+            )  # with the time of the original, so that half a copy is no newer
+            shutil.copy2(stored, part)
+            part.replace(copied)
+
+
+def _copied_picture(image: str, folder: Path) -> str:
+    """The name of a copy in `folder`, which holds a digest: what is stored for it fits this content alone."""
+    path = Path(image)
+    if not path.is_absolute():  # a bundled one, by its name
+        return image
+    content = path.read_bytes()
+    name = f"{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}{path.suffix}"
+    part = folder / f".{name}.new"
+    part.write_bytes(content)
+    part.replace(folder / name)
+    return name
 
 
 def main(arguments: Sequence[str]) -> None:

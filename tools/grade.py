@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -35,36 +36,39 @@ WARNING = """Grading runs the students' code as you, on this machine: it can rea
 network. Run this command in a container or a virtual machine without a network and without anything of
 value, under an account made for it. book/teaching.md says how."""
 
-# Before the students' code: a cell that prints without end is stopped long before the memory is full.
+# Before the students' code: a cell that prints without end is stopped long before the memory is full. All is
+# in one function, and takes what it calls along: it runs among the students' own names, whatever they are.
 LIMIT_OUTPUT = """
-import sys
+def _limit_output(RuntimeError=RuntimeError, dict=dict, len=len):
+    import sys
 
-left = {}
+    left = {}
+
+    def refill(*_):
+        left.update(dict.fromkeys(("stdout", "stderr"), 200_000))
+
+    def limit(name):
+        stream = getattr(sys, name)
+        write = stream.write
+
+        def limited(text):
+            left[name] -= len(text)
+            if left[name] < 0:
+                raise RuntimeError("this cell prints more than 200000 characters; print less")
+            return write(text)
+
+        stream.write = limited
+
+    shell = get_ipython()
+    shell.run_line_magic("xmode", "Minimal")  # the way to an error leads through hidden tests
+    refill()
+    shell.events.register("pre_run_cell", refill)
+    for name in list(left):
+        limit(name)
 
 
-def refill(*_):
-    left.update(dict.fromkeys(("stdout", "stderr"), 200_000))
-
-
-def limit(name):
-    stream = getattr(sys, name)
-    write = stream.write
-
-    def limited(text):
-        left[name] -= len(text)
-        if left[name] < 0:
-            raise RuntimeError("this cell prints more than 200000 characters; print less")
-        return write(text)
-
-    stream.write = limited
-
-
-get_ipython().run_line_magic("xmode", "Minimal")  # the way to an error leads through hidden tests
-refill()
-get_ipython().events.register("pre_run_cell", refill)
-for name in list(left):
-    limit(name)
-del name
+_limit_output()
+del _limit_output
 """
 
 
@@ -143,8 +147,11 @@ def identify(notebook: NotebookNode, name: str, releases: dict[str, NotebookNode
     return best
 
 
-def restored(notebook: NotebookNode, release: NotebookNode) -> list[str]:
-    """Put back the cells that were deleted, give back metadata that were lost; return what was missing."""
+def restored(notebook: NotebookNode, release: NotebookNode) -> tuple[list[str], list[str]]:
+    """Put back the cells that were deleted, give back metadata that were lost.
+
+    Returns what was missing, and the tests that were changed, which nbgrader replaces by its own.
+    """
     known = {identity(cell): cell for cell in release.cells if "nbgrader" in cell.metadata}
     places: dict[str, NotebookNode] = {}
     for cell in notebook.cells:
@@ -154,9 +161,13 @@ def restored(notebook: NotebookNode, release: NotebookNode) -> list[str]:
             cell.metadata["nbgrader"] = dict(known[name].metadata["nbgrader"])
         else:
             cell.metadata.pop("nbgrader", None)
-    missing, after = [], -1
+    missing, changed, after = [], [], -1
     for name, cell in known.items():
         if name in places:
+            facts = cell.metadata["nbgrader"]
+            tests = facts.get("grade") and not facts.get("solution")
+            if tests and places[name].source.strip() != cell.source.strip():
+                changed.append(name)
             after = max(after, next(i for i, c in enumerate(notebook.cells) if c is places[name]))
             continue
         after += 1
@@ -167,7 +178,7 @@ def restored(notebook: NotebookNode, release: NotebookNode) -> list[str]:
         if "id" not in cell or seen[cell.id] > 1:
             cell.id = f"cell-{number}"
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    return missing
+    return missing, changed
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -204,41 +215,6 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def run(made: Path, scratch: Path, notebook: NotebookNode, name: str, limits: argparse.Namespace) -> Entry:
-    """Grade one notebook in a process of its own, with copies of what nbgrader needs."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(made / "source" / name, scratch / "source" / name)
-    shutil.copy(made / "gradebook.db", scratch)
-    notebooks.write(notebook, scratch / "submitted" / "student" / name / f"{name}.ipynb")
-    words = [str(scratch), name, str(limits.cell_seconds), str(limits.memory_gb)]
-    told = environment(scratch)
-    with (scratch / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tools.grade_one", *words],
-            cwd=scratch,
-            env=told,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            process.wait(limits.seconds)
-        except subprocess.TimeoutExpired:
-            end(process)
-            raise Unusable("stopped", f"it ran for more than {limits.seconds} s") from None
-        finally:
-            end(process)
-    result = scratch / "result.json"
-    if not result.exists():
-        raise Unusable("failed", f"the run broke off; its log: {scratch / 'log.txt'}")
-    facts = json.loads(result.read_text("utf-8"))
-    if facts["error"]:
-        raise Unusable("failed", facts["error"])
-    note = f"no points: {', '.join(facts['failed'])}" if facts["failed"] else ""
-    return Entry("", name, "", "graded", facts["points"], facts["of"], facts["by_hand"], note)
-
-
 def safe(name: str) -> str:
     """A student's name as that of a folder."""
     return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
@@ -266,6 +242,7 @@ class Grader:
 
     def __init__(self, work: Path, limits: argparse.Namespace) -> None:
         self.work, self.limits = work, limits
+        self.workers: set[subprocess.Popen[bytes]] = set()
         self.made = work / "nbgrader"
         self.releases = {
             path.stem: notebooks.read(path) for path in sorted((self.made / "release").glob("*/*.ipynb"))
@@ -282,10 +259,11 @@ class Grader:
                 raise Unusable("no notebook", "there is no .ipynb in the folder")
             notebook = read(path)
             guess = identify(notebook, file, self.releases)
-            missing = restored(notebook, self.releases[guess])
-            entry = run(self.made, scratch, notebook, guess, self.limits)
+            missing, changed = restored(notebook, self.releases[guess])
+            entry = self.run(scratch, notebook, guess)
             made = scratch / "feedback" / "student" / guess / f"{guess}.html"
             notes = [f"put back: {', '.join(missing)}"] if missing else []
+            notes += [f"changed and put back: {', '.join(changed)}"] if changed else []
             if file != f"{guess}.ipynb":
                 notes.append(f"renamed from {guess}.ipynb")
             if made.exists():
@@ -305,6 +283,56 @@ class Grader:
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text(_sorry(entry), "utf-8")
         return entry
+
+    def run(self, scratch: Path, notebook: NotebookNode, name: str) -> Entry:
+        """Grade one notebook in a process of its own, with copies of what nbgrader needs."""
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(self.made / "source" / name, scratch / "source" / name)
+        shutil.copy(self.made / "gradebook.db", scratch)
+        notebooks.write(notebook, scratch / "submitted" / "student" / name / f"{name}.ipynb")
+        words = [str(scratch), name, str(self.limits.cell_seconds), str(self.limits.memory_gb)]
+        told = environment(scratch)
+        with (scratch / "log.txt").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tools.grade_one", *words],
+                cwd=scratch,
+                env=told,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            self.workers.add(process)
+            try:
+                process.wait(self.limits.seconds)
+            except subprocess.TimeoutExpired:
+                end(process)
+                raise Unusable("stopped", f"it ran for more than {self.limits.seconds} s") from None
+            finally:
+                end(process)
+                self.workers.discard(process)
+        result = scratch / "result.json"
+        if not result.exists():
+            raise Unusable("failed", f"the run broke off; its log: {scratch / 'log.txt'}")
+        facts = json.loads(result.read_text("utf-8"))
+        if facts["error"]:
+            raise Unusable("failed", facts["error"])
+        note = f"no points: {', '.join(facts['failed'])}" if facts["failed"] else ""
+        return Entry("", name, "", "graded", facts["points"], facts["of"], facts["by_hand"], note)
+
+    def grade_all(self, found: list[tuple[str, Path | None]]) -> list[Entry]:
+        """The entries of all files; an interruption ends what runs, and begins nothing more."""
+        pool = ThreadPoolExecutor(self.limits.jobs)
+        places = enumerate(zip(pages(found), found, strict=True))
+        jobs = [pool.submit(self.grade, number, place, *one) for number, (place, one) in places]
+        try:
+            return [job.result() for job in tqdm(jobs, desc="grading", unit="notebook")]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(job.done() for job in jobs):  # again and again: one may be about to begin
+                for process in list(self.workers):
+                    end(process)
+                time.sleep(0.1)
 
 
 def _sorry(entry: Entry) -> str:
@@ -353,20 +381,17 @@ def main(arguments: Sequence[str]) -> None:
     work = root / "_build" / "course.grading"
     shutil.rmtree(work, ignore_errors=True)
     course.generate(root, work / "nbgrader")
-    grader = Grader(work, asked)
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        places = enumerate(zip(pages(found), found, strict=True))
-        jobs = [pool.submit(grader.grade, number, place, *one) for number, (place, one) in places]
-        entries = [job.result() for job in tqdm(jobs, desc="grading", unit="notebook")]
+    (work / "feedback").mkdir(parents=True)  # though there may be none to put in
+    entries = Grader(work, asked).grade_all(found)
     done.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(done / "feedback", ignore_errors=True)
-    (work / "feedback").replace(done / "feedback")
     beside = done / ".grades.csv.new"
     with beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Entry)])
         writer.writeheader()
         writer.writerows(table(entries))
     beside.replace(done / "grades.csv")
+    shutil.rmtree(done / "feedback", ignore_errors=True)
+    (work / "feedback").replace(done / "feedback")
     counts = collections.Counter(entry.state for entry in entries)
     print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
     print(f"grades: {done / 'grades.csv'}\nfeedback: {done / 'feedback'}")

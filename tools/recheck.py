@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     root = parser.parse_args(arguments).root.resolve()
     with execute.lock(root):
         for path in storing(root):
-            execute.execute_beside(root, path, {"recompute": "cheapest"})
+            execute.execute_beside(root, path, {"recompute": "cheapest"}, folder=path.parent)
             print(f"{path.stem}: its stored runs agree with the code of now")
 
 

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections import Counter
 from importlib.metadata import version
@@ -26,12 +27,13 @@ def stored(notebook: NotebookNode) -> dict[str, Any] | None:
     return run
 
 
-def inputs(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
-    """All that decides the notebook's outputs, as it stands now."""
+def inputs(notebook: NotebookNode, name: str, package: Package, folder: Path | None = None) -> dict[str, Any]:
+    """All that decides the notebook's outputs, as it stands now; a picture is looked for in `folder`."""
     values = notebooks.parameters(notebook, name)
     return {
         "parameters": values,
-        "picture": picture(values["image"]) if "image" in values else None,
+        "picture": picture(values["image"], folder) if "image" in values else None,
+        "data": data(notebook, package),
         **code(notebook, name, package),
     }
 
@@ -42,15 +44,26 @@ def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
     return {"cells": [digest(source) for source in sources], "sources": package.digests(sources, name)}
 
 
-def picture(name: str) -> dict[str, str]:
+def data(notebook: NotebookNode, package: Package) -> dict[str, str]:
+    """The digests of the package's data files that the notebook names; too many rather than too few."""
+    cells = "\n".join(cell.source for cell in notebooks.computing_cells(notebook))
+    return {
+        path.stem: digest(path.read_text("utf-8"))
+        for path in sorted((package.root / "src" / PACKAGE / "data").glob("*.json"))
+        if "data/" in cells and re.search(rf"\b{re.escape(path.stem)}\b", cells)
+    }
+
+
+def picture(name: str, folder: Path | None = None) -> dict[str, str]:
     """The name and digest of a bundled picture, or of a file, without its folder."""
     from dipfilters.images import (  # imports torch: a second that most need not spend
+        PICTURES,
         PictureError,
         picture_path,
     )
 
     try:
-        path = picture_path(name)
+        path = picture_path(name if folder is None or name in PICTURES else folder / name)
     except PictureError as error:
         raise PictureMissing(str(error)) from error
     return {"name": Path(name).name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -117,6 +130,8 @@ def reasons(notebook: NotebookNode, name: str, package: Package) -> list[str]:
         *_cell_reasons(notebook, run.get("cells", []), now["cells"]),
         *_named_reasons("parameter", run.get("parameters", {}), now["parameters"]),
         *_picture_reasons(run.get("picture"), now["picture"]),
+        # A run of before these were recorded says nothing of them.
+        *_named_reasons("data file", run.get("data", now["data"]), now["data"], show=False),
         *_named_reasons("module", run.get("sources", {}), now["sources"], show=False),
     ]
 

@@ -1,7 +1,8 @@
 """`make release-public`: the repository as it may be published, in `_build/public`.
 
 It is the committed tree without what `.gitattributes` marks as export-ignore, with the students' notebooks,
-and is put in place only when no line of a solution was found in it.
+and is put in place only when no line of a solution was found in it. The masters are read where they lie, and
+must be committed as well: else students would get what belongs to no commit.
 """
 
 import argparse
@@ -30,6 +31,11 @@ def git(root: Path, *words: str) -> bytes:
 def make(root: Path, target: Path) -> None:
     """The public tree, in `target`."""
     course.masters(root)
+    if changed := git(root, "status", "--porcelain", "--", str(course.INSTRUCTOR)).decode().rstrip():
+        raise ReleaseFailed(
+            f"{changed}\n{course.INSTRUCTOR} is not as committed, and students' notebooks are made from it; "
+            "commit what is named here, or stash it"
+        )
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", "HEAD"))) as archive:

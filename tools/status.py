@@ -13,8 +13,8 @@ REPORT = Path("_build", "quick", "report.xml")  # of `make test-notebooks`, besi
 HEAD = """# Status
 
 Each notebook of this book was executed before the book was built, and the build refuses a notebook whose
-code cells, parameters, picture, or modules of `dipfilters` changed since. This page says when and with
-what each one ran.
+code cells, parameters, picture, or data and modules of `dipfilters` changed since. This page says when and
+with what each one ran.
 
 | Notebook | Run on | Seconds | Cells tested | Pinned libraries |
 |---|---|--:|---|---|

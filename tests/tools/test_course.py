@@ -12,16 +12,21 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
+import psutil
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -412,6 +417,15 @@ KINDS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], str, float, str]]
         0,
         "more than 40 s",
     ),
+    # The names that the limit of output has for its own things.
+    "names like ours": (
+        lambda nb: more(
+            answer(nb, square=SQUARE, cube=CUBE), ["left = limit = refill = write = len = 3.0\nprint(left)"]
+        ),
+        "graded",
+        9,
+        "",
+    ),
     "huge output": (
         lambda nb: answer(nb, square=SQUARE + "\nwhile True:\n    print('x' * 1000)", cube=CUBE),
         "graded",
@@ -419,7 +433,12 @@ KINDS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], str, float, str]]
         "",
     ),
     "dead kernel": (lambda nb: answer(nb, square="import os\nos._exit(1)"), "failed", 0, "kernel|Kernel"),
-    "cheating": (cheating, "graded", 0, "square-check, square-hidden, cube-check"),
+    "cheating": (
+        cheating,
+        "graded",
+        0,
+        "changed and put back: square-check, cube-check; no points: square-check",
+    ),
     "memory": (
         lambda nb: answer(nb, square=SQUARE + "\ntry:\n    bytearray(10**11)\nexcept MemoryError:\n    pass"),
         "graded",
@@ -523,6 +542,104 @@ def test_the_command_says_what_it_does(small: Cycle) -> None:
 def test_no_kernel_outlives_the_grading(small: Cycle) -> None:
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in commands if str(small.root).encode() in line]
+
+
+def test_what_was_done_to_tests_is_noted_and_an_answer_is_not() -> None:
+    release = new_notebook(cells=copy.deepcopy(MINI))
+    handed_in = answer(copy.deepcopy(release), square=SQUARE, imports="import math, json")
+    assert grade.restored(handed_in, release) == ([], [])
+    answer(handed_in, **{"cube-check": "assert True"})
+    handed_in = without(handed_in, "square-check")
+    assert grade.restored(handed_in, release) == (["square-check"], ["cube-check"])
+
+
+@pytest.fixture
+def worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Grade five submissions, each by a worker that is this shell script; the folder of grades."""
+
+    def generate(_root: Path, folder: Path) -> None:
+        release = new_notebook(cells=copy.deepcopy(MINI))
+        for kind in ("release", "source"):
+            notebooks.write(release, folder / kind / "mini" / "mini.ipynb")
+            notebooks.write(release, tmp_path / "in" / f"{kind}.ipynb")
+        for name in "abc":
+            notebooks.write(release, tmp_path / "in" / name / "mini.ipynb")
+        (folder / "gradebook.db").touch()
+
+    def run(script: str) -> Path:
+        worker = tmp_path / "worker"
+        worker.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+        worker.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(worker))
+        monkeypatch.setattr(course, "generate", generate)
+        generate(tmp_path, tmp_path / "first")
+        done = tmp_path / "_build" / "course"
+        (done / "feedback").mkdir(parents=True)
+        (done / "feedback" / "old.html").touch()
+        grade.main([str(tmp_path / "in"), "--root", str(tmp_path), "--jobs", "2"])
+        return done
+
+    return run
+
+
+def test_grades_are_written_where_nbgrader_wrote_no_feedback(worked: Callable[[str], Path]) -> None:
+    facts = {"points": 9, "of": 9, "by_hand": 0, "failed": [], "error": ""}
+    done = worked(f"echo '{json.dumps(facts)}' > result.json")
+    with (done / "grades.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["points"] for row in found] == ["9"] * 5
+    assert all("nbgrader wrote no feedback" in row["note"] for row in found)
+    assert list((done / "feedback").iterdir()) == [], "pages of an earlier grading"
+
+
+def test_an_interruption_ends_what_runs_and_begins_nothing_more(
+    worked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def interrupt() -> None:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.glob("_build/*/runs/*/began"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        worked("touch began; exec sleep 47")
+    assert time.monotonic() - begun < 30
+    assert len(list(tmp_path.glob("_build/*/runs/*/began"))) < 5
+    sleeping = [p.cwd() for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    assert not [folder for folder in sleeping if folder.startswith(str(tmp_path))]
+    assert not (tmp_path / "_build" / "course" / "grades.csv").exists()
+    assert (tmp_path / "_build" / "course" / "feedback" / "old.html").exists()
+
+
+class Printing(io.StringIO):
+    """A kernel's stream; its `write` can be replaced."""
+
+
+def test_the_limit_of_output_keeps_out_of_the_students_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start-up text among names that a student may choose, of its own and of what it calls."""
+    refills: list[Callable[[], None]] = []
+    events = SimpleNamespace(register=lambda _, call: refills.append(call))
+    shell = SimpleNamespace(events=events, run_line_magic=lambda *_: None)
+    scope: dict[str, Any] = {"get_ipython": lambda: shell}
+    before = set(scope) | {"__builtins__"}
+    out = Printing()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", Printing())
+    exec(grade.LIMIT_OUTPUT, scope)
+    assert set(scope) == before, "names are left behind"
+    own = "left = limit = limited = refill = write = name = stream = sys = len = dict = RuntimeError = 3.0"
+    exec(f"{own}\nprint(left)", scope)
+    (refill,) = refills
+    refill()
+    assert out.getvalue() == "3.0\n"
+    with pytest.raises(RuntimeError, match="prints more than 200000 characters"):
+        exec("while True:\n    print('x' * 1000)", scope)
+    assert len(out.getvalue()) < 200_100
+    refill()
+    exec("print('the next cell')", scope)
+    assert out.getvalue().endswith("the next cell\n")
 
 
 def test_no_feedback_is_written_over_another_s() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tools.errors import (
 )
 
 VALUES = {"profile": "full", "size": None, "seed": 0, "scale": 1.5, "image": "camera", "device": "auto"}
+VALUES["recompute"] = False
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +98,28 @@ def test_parameters_leave_the_committed_notebook_alone(
     run = record.stored(notebook)
     assert run is not None
     assert run["parameters"] == {"profile": "quick", "size": None, "seed": 0, "scale": 2}
+
+
+def test_a_picture_of_one_s_own_is_named_by_its_content_and_by_no_folder(book: Path) -> None:
+    path = set_cell(book, "print(image, len(open(image, 'rb').read()))")
+    notebook = notebooks.read(path)
+    for cell in notebook.cells:
+        if "parameters" in notebooks.tags(cell):
+            cell.source += '\nimage = "camera"'
+    notebooks.write(notebook, path)
+    mine = book / "my own.png"
+    names: list[tuple[Path, str]] = []
+    for content in (b"one", b"another"):
+        mine.write_bytes(content)
+        execute.main(["01", "--set", "image=my own.png", "--from", str(book), "--root", str(book)])
+        (result,) = set((book / "_build" / "runs").glob("*.ipynb")) - {name for name, _ in names}
+        text = notebooks.read(result).cells[-1].outputs[0].text
+        assert re.fullmatch(rf"my own-[0-9a-f]{{8}}\.png {len(content)}\n", text), text
+        assert str(book) not in result.read_text("utf-8")
+        names.append((result, text))
+    run = record.stored(notebooks.read(result))
+    assert run is not None
+    assert run["parameters"]["image"] == run["picture"]["name"] == text.rpartition(" ")[0]
 
 
 def test_a_failing_cell_is_named_and_changes_nothing(book: Path) -> None:
@@ -170,11 +194,16 @@ def test_a_notebook_edited_during_its_run_is_kept(book: Path) -> None:
     [
         ("sead=1", UnknownParameter, "a.ipynb has no parameter 'sead'; it has profile, size, seed"),
         ("profile=fast", UnknownProfile, "profile=fast: no such profile; known are quick, full"),
-        ("seed=one", WrongParameter, "seed=one: seed must be of type int"),
+        ("seed=one", WrongParameter, "seed=one: seed must be of type int, like seed=0"),
         ("seed=1.5", WrongParameter, "seed=1.5: seed must be of type int"),
         ("seed=None", WrongParameter, "seed=None: seed must be of type int"),
-        ("size=big", WrongParameter, "size=big: size must be of type int"),
-        ("scale=wide", WrongParameter, "scale=wide: scale must be of type float"),
+        ("size=big", WrongParameter, "size=big: size must be of type int, like size=64"),
+        ("scale=wide", WrongParameter, "scale=wide: scale must be of type float, like scale=1.5"),
+        (
+            "recompute=64",
+            WrongParameter,
+            "recompute=64: recompute must be of type bool, like recompute=False",
+        ),
         ("image=my.png", PictureMissing, r"image=my.png: no such file \(looked in .*camera"),
     ],
 )

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nbformat import NotebookNode
 
 from tests.test_faults import read_only, works
 from tools import build, execute, notebooks
-from tools.errors import BuildFailed, Busy, run_main
+from tools.errors import KEPT, BuildFailed, Busy, run_main
 
 Run = Callable[[], None]
 
@@ -202,9 +203,7 @@ def test_a_notebook_that_may_not_grow_stays_as_it_is(book: Path) -> None:
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     done = tool(limit + textwrap.dedent(GROW), book)
     assert done.returncode == 1
-    assert done.stderr.endswith(
-        "every notebook and page is as it was; allow larger files (ulimit -f) and run again\n"
-    )
+    assert done.stderr.endswith(f"{KEPT}; allow larger files (ulimit -f) and run again\n")
     assert "Traceback" not in done.stderr
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*"))
@@ -249,8 +248,31 @@ def test_trouble_with_a_disc_is_said_with_the_remedy(trouble: OSError, remedy: s
 
     with pytest.raises(SystemExit) as stopped:
         run_main(main)
-    assert str(stopped.value).endswith(f"\nevery notebook and page is as it was; {remedy}")
+    assert str(stopped.value).endswith(f"\n{KEPT}; {remedy}")
     assert str(trouble) in str(stopped.value)
+
+
+def test_an_interruption_in_the_second_notebook_does_not_deny_the_first(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = notebooks.chapters(book)
+    before = first.read_bytes(), second.read_bytes()
+
+    def run(_root: Path, path: Path, notebook: NotebookNode) -> NotebookNode:
+        if path == second:
+            raise KeyboardInterrupt
+        notebook.metadata["ran"] = True
+        return notebook
+
+    monkeypatch.setattr(execute, "run", run)
+    monkeypatch.setattr(sys, "argv", ["execute", "--root", str(book)])
+    with pytest.raises(SystemExit) as stopped:
+        run_main(execute.main)
+    assert str(stopped.value) == (
+        "interrupted; what was finished is kept, every other notebook and page is as it was"
+    )
+    assert first.read_bytes() != before[0]
+    assert second.read_bytes() == before[1]
 
 
 def test_trouble_that_no_remedy_is_known_for_is_shown_whole() -> None:
@@ -272,9 +294,7 @@ def test_a_checkout_that_cannot_be_written_is_read_and_named(book: Path) -> None
     )
     done = tool(program, book, *before)
     assert done.returncode == 1
-    assert done.stderr.endswith(
-        "every notebook and page is as it was; copy the book to a folder that you may write in\n"
-    )
+    assert done.stderr.endswith(f"{KEPT}; copy the book to a folder that you may write in\n")
     assert "Traceback" not in done.stderr
     assert not (book / "_build").exists()
 

@@ -113,6 +113,28 @@ def test_a_changed_picture_is_named(book: Path, pretend_run: Run, monkeypatch: p
     assert stale(book) == {"01-one": ["the picture my changed"]}
 
 
+def test_a_changed_data_file_names_the_notebook_that_reads_it(book: Path, pretend_run: Run) -> None:
+    folder = book / "src" / "dipfilters" / "data"
+    folder.mkdir()
+    for name in ("denoisers", "other"):
+        (folder / f"{name}.json").write_text("{}")
+    reads = "name = 'denoisers'\nopen(f'../src/dipfilters/data/{name}.json').read()"
+    path = book / "notebooks" / "02-two.ipynb"
+    notebook = notebooks.read(path)
+    notebook.cells[-1].source = reads
+    notebooks.write(notebook, path)
+    pretend_run()
+    assert stale(book) == {}
+    (folder / "other.json").write_text("[]")
+    assert stale(book) == {}
+    (folder / "denoisers.json").write_text("[]")
+    assert stale(book) == {"02-two": ["data file denoisers changed"]}
+    notebook = notebooks.read(path)
+    del notebook.metadata["dipfilters"]["run"]["data"]
+    notebooks.write(notebook, path)
+    assert stale(book) == {}, "a run that says nothing of data files was of before they were recorded"
+
+
 def test_a_picture_that_is_missing_is_named(book: Path) -> None:
     replace(book / "notebooks" / "01-one.ipynb", "size = None", "image = 'unheard of'")
     notebook = notebooks.read(book / "notebooks" / "01-one.ipynb")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tools import notebooks, recheck
+from tools import execute, notebooks, recheck
 from tools.errors import CellFailed
 from tools.notebooks import ROOT
 from tools.sources import PACKAGE
@@ -68,3 +68,32 @@ def test_a_run_that_differs_is_named_and_keeps_its_stamp(book: Path, storing: Pa
         recheck.main(["--root", str(book)])
     _, run = run_of(storing)
     assert all("rechecked" not in done["stamp"] for done in run["settings"])
+
+
+def test_a_run_with_settings_of_one_s_own_leaves_the_stored_runs_alone(book: Path, storing: Path) -> None:
+    recheck.main(["--root", str(book)])
+    before = {path.name: path.read_bytes() for path in (storing.parent / "runs").iterdir()}
+    execute.main(["02", "--set", "seed=1", "--root", str(book)])
+    shown = notebooks.read(book / "_build" / "runs" / "02-two-seed=1.ipynb").cells[-1].outputs[0].text
+    assert "2 of 2 settings loaded" in shown, "it begins with what is stored"
+    execute.main(["02", "--set", "recompute=True", "--root", str(book)])
+    assert {path.name: path.read_bytes() for path in (storing.parent / "runs").iterdir()} == before
+    (own,) = (book / "_build" / "runs" / "runs").glob("*.npz")
+    assert own.read_bytes() != before[own.name]
+
+
+def test_a_copy_of_stored_runs_is_renewed_with_the_book_s(tmp_path: Path) -> None:
+    source, target = tmp_path / "runs", tmp_path / "own" / "runs"
+    source.mkdir()
+    for name in ("a.npz", "a.json", "a.lock"):
+        (source / name).write_text("first")
+    execute._copy_stored_runs(source, target)
+    assert sorted(path.name for path in target.iterdir()) == ["a.json", "a.npz"]
+    (target / "a.npz").write_text("first, and own")
+    execute._copy_stored_runs(source, target)
+    assert (target / "a.npz").read_text() == "first, and own"
+    (source / "a.npz").write_text("second")
+    later = (target / "a.npz").stat().st_mtime + 10
+    os.utime(source / "a.npz", (later, later))
+    execute._copy_stored_runs(source, target)
+    assert (target / "a.npz").read_text() == "second"
