@@ -230,9 +230,8 @@ def _copy_stored_runs(source: Path, target: Path) -> None:
     for stored in sorted([*source.glob("*.npz"), *source.glob("*.json")]):
         copied = target / stored.name
         if not copied.exists() or copied.stat().st_mtime < stored.stat().st_mtime:
-            part = (
-                target / f".{stored.name}.new"
-            )  # with the time of the original, so that half a copy is no newer
+            # Put in place with the time of the original: half a copy would be newer, and stay.
+            part = target / f".{stored.name}.new"
             shutil.copy2(stored, part)
             part.replace(copied)
 
