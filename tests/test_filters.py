@@ -68,9 +68,8 @@ def test_non_local_means_is_that_of_four_loops(channels, size, spatial, padding,
         image.numpy(), size, 0.3, spatial, padding, math.inf if window is None else window
     )
     for engine, error in (("reference", ROUNDING), ("cpu", 1e-6)):
-        filter = KernelFilter(
-            image, gaussian_kernel(0.3), patch_size=size, normalize="rows", engine=engine, **settings
-        )
+        settings["engine"] = engine
+        filter = KernelFilter(image, gaussian_kernel(0.3), patch_size=size, normalize="rows", **settings)
         assert np.abs(filter.apply(image).numpy() - expected).max() < error
 
 

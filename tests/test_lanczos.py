@@ -155,7 +155,12 @@ def test_the_largest_eigenvalue_is_found_on_the_way(channels):
 def test_the_kernel_is_formed_once_and_kept_by_the_filter(monkeypatch):
     formed = []
     original = dipfilters.ntk._dense
-    monkeypatch.setattr(dipfilters.ntk, "_dense", lambda *given: formed.append(1) or original(*given))
+
+    def counted(*given):
+        formed.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(dipfilters.ntk, "_dense", counted)
     noisy = noisy_picture()
     filter = TangentFilter(noisy, autoencoder(1, 3))
     LanczosTwicing(filter, noisy, last=9)

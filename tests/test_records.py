@@ -379,7 +379,7 @@ def compute_from(folder, source):
         ("object()", "object", []),
         ("+ width", "- width", ["measure"]),
         ("helper(size) +", "helper(size) * psnr.__name__.count('p') +", ["dipfilters.images", "measure"]),
-        ("helper(size) +", "size +", ["helper", "measure"]),
+        ("helper(size) +", "size +", ["SHAPES", "helper", "measure"]),
         ('f"a {size}"', 'f"b {size}"', ["measure"]),
     ],
 )

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def load_image(
 
         image = torch.from_numpy(rgb2gray(image.numpy(), channel_axis=0)).float()[None]
     if size is not None:
-        image = _crop_and_scale(image, (size, size) if isinstance(size, Integral) else size)
+        image = _crop_and_scale(image, (size, size) if isinstance(size, int | np.integer) else size)
     return image.clamp(0.0, 1.0)
 
 

@@ -8,7 +8,6 @@ Source: Lanczos (1950) [lanczos1950].
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -152,13 +151,13 @@ class LanczosTwicing:
         coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
         estimate = self._krylov.combined(torch.from_numpy(coefficients))
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
-        return estimate[0] if isinstance(steps, Integral) else estimate
+        return estimate[0] if isinstance(steps, int | np.integer) else estimate
 
     def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
         bound, norm = self._bound_and_norm(np.array(self._check(steps)))
         relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
-        return relative[0] if isinstance(steps, Integral) else relative
+        return relative[0] if isinstance(steps, int | np.integer) else relative
 
     def _check(self, steps: Steps) -> list[int]:
         stops = check_steps(steps)
@@ -390,6 +389,6 @@ def estimated_degrees_of_freedom(
             )
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
-    if isinstance(steps, Integral):
+    if isinstance(steps, int | np.integer):
         value, error = value[0], error[0]
     return TraceEstimate(value, error, krylov.size)

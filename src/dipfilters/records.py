@@ -374,7 +374,7 @@ def _hardware(device: torch.device) -> str:
 def _code(compute: Callable[..., Any]) -> dict[str, str]:
     """A digest of each piece of code that ``compute`` reaches."""
     beside = str(getattr(compute, "__module__", ""))
-    found = {}
+    found: dict[str, str] = {}
     waiting: list[Any] = [_piece(compute, beside) or compute]
     seen: list[Any] = [None]
     while waiting:
@@ -407,7 +407,7 @@ def _piece(value: Any, beside: str) -> Any:
 
 def _taken(function: FunctionType) -> set[str]:
     """The names that a function, or one inside it, takes from around it."""
-    waiting, found = [function.__code__], set()
+    waiting, found = [function.__code__], set[str]()
     while waiting:
         code = waiting.pop()
         found |= {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}

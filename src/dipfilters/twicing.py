@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from numbers import Integral
 from operator import index
 from typing import Protocol, runtime_checkable
 
@@ -110,7 +109,7 @@ def twicing(
             estimate = estimate + filter.apply(residual)
         if k in stops:
             kept.append(estimate)
-    return kept[0] if isinstance(steps, Integral) else torch.stack(kept)
+    return kept[0] if isinstance(steps, int | np.integer) else torch.stack(kept)
 
 
 class SpectralTwicing:
@@ -151,7 +150,7 @@ class SpectralTwicing:
             check_spectrum(float(self.eigenvalues.min()), float(self.eigenvalues.max()))
         powers = [(1.0 - self.eigenvalues).pow(k) for k in stops]
         gains: Tensor = 1.0 - torch.stack(powers)
-        return gains[0] if isinstance(steps, Integral) else gains
+        return gains[0] if isinstance(steps, int | np.integer) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
         """The leading right eigenvectors of W as pictures, of unit length, their sum not negative."""
@@ -346,7 +345,7 @@ def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
 def check_steps(steps: Steps) -> list[int]:
     """The numbers of steps as a list, if all are whole, none is negative, and they increase."""
     try:
-        stops = [index(step) for step in ([steps] if isinstance(steps, Integral) else steps)]
+        stops = [index(step) for step in ([steps] if isinstance(steps, int | np.integer) else steps)]
     except TypeError:
         stops = []
     if not stops or stops[0] < 0 or any(a >= b for a, b in pairwise(stops)):
