@@ -150,7 +150,8 @@ execute: export CALLER := $(PWD)
 
 .PHONY: recheck-runs
 recheck-runs: .venv/.installed ##+ compare stored runs with the code of now
-	@$(PY) -m tools.recheck
+# One thread, as when they were made: sums in another order lead chaotic training elsewhere.
+	@OMP_NUM_THREADS=1 $(PY) -m tools.recheck
 
 .PHONY: bench
 bench: .venv-bench/.installed browser ## measure speed against other libraries, 15 minutes

@@ -158,7 +158,7 @@ class TrainingFilm(Answering):
                 free.discard(axes[at])
                 if run["rows"]:
                     place = [pixel["name"] for pixel in self.pixels].index(self.pixel)
-                    show_signed(axes[at + columns], torch.tensor(frames[i, 1 + place]).float(), top=90)
+                    show_signed(axes[at + columns], torch.tensor(frames[i, 1 + place]).float(), top=90.0)
                     free.discard(axes[at + columns])
         label_rows(
             axes,
