@@ -27,7 +27,7 @@ PRIVATE = {
     "an address of mail": r"\b[\w.+-]+@(?!v\d)[\w-]+\.[a-z]{2,}\b",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a token": r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|sk-[\w-]{20,}|hf_\w{20,}|xox[abp]-[\w-]{10,}"
-    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,})",
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{35}(?![\w-])|eyJ[\w-]{10,}\.eyJ[\w-]{10,})",
     "a password": r"(?i)\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)\b\s*[=:]\s*\S",
     "an address of a machine": r"\b(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b",
 }

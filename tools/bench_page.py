@@ -63,7 +63,7 @@ MEGAPIXEL = """
 
 Once, a picture of a million pixels was denoised without any approximation but rounding and Lanczos' bound
 ({bound:.0e}): {work}. It took {products} products with a matrix of 10¹² entries, {hours:.1f} hours of
-processor time ({wall:.0f} minutes by the clock, on {threads} threads that other work interrupted), and
+processor time ({wall:.0f} minutes by the clock, during which {threads} threads worked {busy:.0%} of the time), and
 {memory:.1f} GB; the PSNR rose from {noisy_psnr:.2f} to {best_psnr:.2f} dB at step {best_step}. ({facts}.)
 """
 
@@ -162,6 +162,7 @@ def _megapixel(result: dict[str, Any]) -> str:
         **result,
         hours=result["processor_seconds"] / 3600,
         wall=result["wall_seconds"] / 60,
+        busy=result["processor_seconds"] / result["wall_seconds"] / result["threads"],
         memory=result["peak_bytes"] / 1e9,
         facts=f"{facts['date'][:10]}, {facts['hardware']}, commit {facts['commit']}",
     )
