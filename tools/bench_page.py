@@ -63,8 +63,9 @@ MEGAPIXEL = """
 
 Once, a picture of a million pixels was denoised without any approximation but rounding and Lanczos' bound
 ({bound:.0e}): {work}. It took {products} products with a matrix of 10¹² entries, {hours:.1f} hours of
-processor time ({wall:.0f} minutes by the clock, during which {threads} threads worked {busy:.0%} of the time), and
-{memory:.1f} GB; the PSNR rose from {noisy_psnr:.2f} to {best_psnr:.2f} dB at step {best_step}. ({facts}.)
+processor time ({wall:.0f} minutes by the clock, during which {threads} threads worked {busy:.0%} of the
+time), and {memory:.1f} GB; the PSNR rose from {noisy_psnr:.2f} to {best_psnr:.2f} dB at step {best_step}.
+({facts}.)
 """
 
 
