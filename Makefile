@@ -118,7 +118,7 @@ types: .venv/.installed ##+ types, in the notebooks too
 scripts: tests/js/node_modules/.installed ##+ types, style and format of the figures' scripts
 	@cd tests/js && node node_modules/typescript/bin/tsc -p .
 	@cd tests/js && node_modules/.bin/biome check --config-path=. --error-on-warnings --log-level=error \
-	  ../../src/dipfilters/widgets ../../book/_static
+	  ../../src/dipfilters/figures ../../book/_static
 	@echo "scripts are right"
 
 # Node comes with the Python packages of the lock, and stands first in the path of what needs it.

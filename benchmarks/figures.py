@@ -15,7 +15,7 @@ from ipywidgets.embed import dependency_state
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from dipfilters import add_noise, load_image
-from dipfilters.widgets import RowExplorer
+from dipfilters.figures import RowExplorer
 from tools import browser, notebooks
 from tools.errors import BuildFailed, run_main
 from tools.record import commit, hardware

@@ -15,7 +15,7 @@ from torch import Tensor
 from tools.notebooks import ROOT
 
 FOLDER = ROOT / "tests" / "js"
-WIDGETS = ROOT / "src" / "dipfilters" / "widgets"
+WIDGETS = ROOT / "src" / "dipfilters" / "figures"
 
 
 def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:

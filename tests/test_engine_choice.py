@@ -36,7 +36,7 @@ def close(found, expected):
     return float((found - expected).norm()) <= RELATIVE * float(expected.norm())
 
 
-@pytest.mark.parametrize("engine", ["cpu", "cuda"])
+@pytest.mark.parametrize("engine", ["cpu", "batched"])
 @pytest.mark.parametrize("normalize", ["rows", "spectral", 0.01])
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_a_kernel_filter_is_the_same_by_a_walk(kernel, normalize, engine):
@@ -55,7 +55,7 @@ def test_a_kernel_filter_is_the_same_by_a_walk(kernel, normalize, engine):
     assert found.scale == pytest.approx(expected.scale, rel=RELATIVE)
 
 
-@pytest.mark.parametrize("engine", ["cpu", "cuda"])
+@pytest.mark.parametrize("engine", ["cpu", "batched"])
 @pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_a_networks_filter_is_the_same_by_a_walk(depth, padding, engine):
@@ -84,7 +84,7 @@ def test_the_engine_is_chosen_by_size_and_knowledge(monkeypatch):
 def test_the_whole_way_by_a_walk_is_the_closed_form(device):
     """Kernel, largest eigenvalue, Lanczos: with the tolerance of Lanczos and 200 steps of rounding."""
     noisy = add_noise(flat_and_textured(1, 19, 14), 0.1, generator=generator(0)).to(device)
-    engine: Any = "cuda" if device == "cuda" else "cpu"
+    engine: Any = "batched" if device == "cuda" else "cpu"
     walk = KernelFilter(noisy, KERNELS["tangent"], patch_size=5, normalize="spectral", engine=engine)
     run = LanczosTwicing(walk, noisy, last=200)
     reference = KernelFilter(
@@ -100,7 +100,7 @@ def test_the_whole_way_by_a_walk_is_the_closed_form(device):
 
 def test_engines_that_do_not_know_are_refused():
     image = picture(1, 8, 8)
-    with refused(ValueError, 'engine must be "auto", "reference", "cpu" or "cuda", got \'gpu\''):
+    with refused(ValueError, 'engine must be "auto", "reference", "cpu" or "batched", got \'gpu\''):
         KernelFilter(image, KERNELS["tangent"], patch_size=3, normalize=1.0, engine=UNKNOWN)
     with refused(ValueError, "engine 'cpu' knows the package's own kernels and networks that pad once"):
         KernelFilter(image, InnerProduct(), patch_size=3, normalize=1.0, engine="cpu")

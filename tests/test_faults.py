@@ -47,7 +47,7 @@ from dipfilters import (
     twicing,
     vanilla,
 )
-from dipfilters.engines import cuda
+from dipfilters.engines import batched
 from tests.samples import flat_and_textured, generator, picture, refused
 
 SOURCES = Path(dipfilters.__file__).parents[1]
@@ -489,23 +489,23 @@ def test_25_where_25_of_255_is_meant_is_refused_with_the_remedy(name):
 def card(monkeypatch):
     """The walk for a card, on the processor, with a memory for so many entries of a plane at a time."""
     asked: list[int] = []
-    plain = cuda._batches
+    plain = batched._batches
 
     def with_memory(held: int) -> list[int]:
-        def batches(recipe, padded, dtype, entries):
+        def batches(program, padded, dtype, entries):
             asked.append(entries)
             if entries > held:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return plain(recipe, padded, dtype, entries)
+            return plain(program, padded, dtype, entries)
 
-        monkeypatch.setattr(cuda, "_batches", batches)
+        monkeypatch.setattr(batched, "_batches", batches)
         return asked
 
     original = dipfilters.denoising._filter
 
     def on_card(picture, architecture, normalize, memory_gb):
         filter = original(picture, architecture, normalize, memory_gb)
-        filter.engine = "cuda"
+        filter.engine = "batched"
         return filter
 
     monkeypatch.setattr(dipfilters.denoising, "_filter", on_card)
@@ -532,7 +532,7 @@ def test_where_nothing_fits_a_cards_memory_the_remedy_is_said(card):
     told = r"the memory of cpu ran out at 20×18 pixels; end what else uses it, take a smaller picture or"
     with refused(MemoryBudgetError, told):
         denoise(noisy, 0.1, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
-    filter = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=5, normalize="rows", engine="cuda")
+    filter = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=5, normalize="rows", engine="batched")
     for work in (lambda: filter.apply(noisy), filter.dense, filter.decomposition):
         with refused(MemoryBudgetError, told):
             work()
@@ -540,7 +540,7 @@ def test_where_nothing_fits_a_cards_memory_the_remedy_is_said(card):
 
 def test_a_filters_own_matrix_is_made_in_smaller_pieces_too(card):
     noisy = flat_and_textured(1, 20, 18)
-    filter = TangentFilter(noisy, vanilla(1, 5), engine="cuda", normalize=1.0)
+    filter = TangentFilter(noisy, vanilla(1, 5), engine="batched", normalize=1.0)
     card(2**30)
     expected = filter.dense()
     asked = card(2**20)

@@ -17,7 +17,7 @@ import torch
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from dipfilters import KernelFilter, SpectralTwicing, gaussian_kernel, kappa1, one_layer_tangent_kernel
-from dipfilters.widgets.player import browser_normals
+from dipfilters.figures.player import browser_normals
 from tests import node, site_browser, site_html
 from tests.site_html import SITE
 from tools import notebooks

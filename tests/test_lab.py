@@ -25,7 +25,7 @@ pytestmark = pytest.mark.browser
 CELLS = (
     "import torch\n"
     "from dipfilters import add_noise, load_image\n"
-    "from dipfilters.widgets import RowExplorer\n"
+    "from dipfilters.figures import RowExplorer\n"
     "clean = load_image('camera', size=48, gray=True)\n"
     "noisy = add_noise(clean, 0.1, generator=torch.Generator().manual_seed(0))\n"
     "figure = RowExplorer(clean, noisy, 0.1, pixel=(20, 10))\n"

@@ -14,34 +14,34 @@ SOURCE = ROOT / "src" / PACKAGE
 
 # A module imports only from those before it.
 LAYERS = (
-    "settings",
+    "parameters",
     "images",
     "patches",
     "kernels",
     "networks",
     "engines",
-    "engines.recipe",
+    "engines.program",
     "engines.loops",
     "engines.cpu",
-    "engines.cuda",
+    "engines.batched",
     "filters",
     "ntk",
     "twicing",
     "lanczos",
     "denoising",
     "empirical",
-    "views",
+    "step_inputs",
     "training",
     "stopping",
     "records",
     "plots",
-    "widgets.base",
-    "widgets.rows",
-    "widgets.player",
-    "widgets.lab",
-    "widgets.film",
-    "widgets.spectrum",
-    "widgets",
+    "figures.base",
+    "figures.rows",
+    "figures.player",
+    "figures.lab",
+    "figures.film",
+    "figures.spectrum",
+    "figures",
     "checks",
 )
 
@@ -58,7 +58,7 @@ def test_a_module_knows_only_the_layers_before_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in LAYERS if name != "plots" and not name.startswith("widgets")]
+    "name", [name for name in LAYERS if name != "plots" and not name.startswith("figures")]
 )
 def test_what_computes_does_not_draw(name: str) -> None:
     tree = ast.parse(Package(ROOT).paths[f"{PACKAGE}.{name}"].read_text("utf-8"))
@@ -100,7 +100,7 @@ def test_the_package_stays_small_enough_to_read() -> None:
     """
     apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "records", "checks")}
     paths = [
-        p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "widgets") and p not in apart
+        p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "figures") and p not in apart
     ]
     assert sum(code_lines(path.read_text("utf-8")) for path in paths) < 2050
 

@@ -430,7 +430,7 @@ def test_a_use_that_cannot_be_told_counts_for_the_whole_package(tmp_path):
         return {"x": len(dipfilters.__all__) + width}
 
     code = load_or_run("whole", {"width": 1}, whole, folder=tmp_path).code
-    apart = ("plots", "widgets", "checks")
+    apart = ("plots", "figures", "checks")
     assert set(code) == {f"dipfilters.{name}" for name in LAYERS if not name.startswith(apart)} | {"whole"}
 
 

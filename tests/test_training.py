@@ -11,13 +11,13 @@ import torch
 
 from dipfilters import (
     Adam,
-    Change,
     DivergenceError,
     GradientDescent,
     LinearizedNetwork,
     PictureError,
-    Step,
     StochasticGradientDescent,
+    TrainingStep,
+    WeightChange,
     autoencoder,
     build,
     effective_weights,
@@ -45,7 +45,7 @@ def small(architecture=None, *, width=8, **options):
     return network.double()
 
 
-def run(network, *, optimizer, steps=20, seed=0, **options) -> list[Step]:
+def run(network, *, optimizer, steps=20, seed=0, **options) -> list[TrainingStep]:
     chance = generator(seed)
     return list(
         train(
@@ -302,14 +302,14 @@ def test_the_change_of_weights_by_hand():
     before = {"0": torch.tensor([0.0, 2.0]), "2": torch.tensor([6.0, 8.0])}
     after = {"0": torch.tensor([3.0, 6.0]), "2": torch.tensor([6.0, -4.0])}
     assert weight_change(before, after) == {
-        "0": Change(5.0, 4.0),
-        "2": Change(12.0, 12.0),
-        "all": Change(13.0, 12.0),
+        "0": WeightChange(5.0, 4.0),
+        "2": WeightChange(12.0, 12.0),
+        "all": WeightChange(13.0, 12.0),
     }
     relative = weight_change(before, after, relative=True)
-    assert relative["0"] == Change(2.5, 2.0)
-    assert relative["2"] == Change(1.2, 1.5)
-    assert relative["all"] == Change(13.0 / math.sqrt(104.0), 1.5)
+    assert relative["0"] == WeightChange(2.5, 2.0)
+    assert relative["2"] == WeightChange(1.2, 1.5)
+    assert relative["all"] == WeightChange(13.0 / math.sqrt(104.0), 1.5)
 
 
 def test_effective_weights_are_copies_that_know_the_parametrisation():

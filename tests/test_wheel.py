@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    widgets = folder / "src" / "dipfilters" / "widgets"
+    widgets = folder / "src" / "dipfilters" / "figures"
     widgets.mkdir(exist_ok=True)
     for name in ("a-test.js", "a-test.css"):
         (widgets / name).write_text("/* a widget's file */")
@@ -67,7 +67,7 @@ def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Pat
     wanted = {str(p.relative_to(source)) for p in (source / "dipfilters").rglob("*") if p.suffix in kinds}
     assert {name for name in names if not name.startswith("dipfilters-")} == wanted
     assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json")} <= names
-    assert {f"dipfilters/widgets/a-test.{kind}" for kind in ("js", "css")} <= names
+    assert {f"dipfilters/figures/a-test.{kind}" for kind in ("js", "css")} <= names
 
 
 def test_the_source_archive_is_light_and_builds_by_itself(

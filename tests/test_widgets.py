@@ -27,7 +27,7 @@ from dipfilters import (
     sure,
     vanilla,
 )
-from dipfilters.widgets import (
+from dipfilters.figures import (
     ArcCosineLab,
     FilmRun,
     RowExplorer,
@@ -35,8 +35,8 @@ from dipfilters.widgets import (
     TrainingFilm,
     TwicingPlayer,
 )
-from dipfilters.widgets.base import script
-from dipfilters.widgets.player import browser_normals
+from dipfilters.figures.base import script
+from dipfilters.figures.player import browser_normals
 from tests import node
 from tests.node import ask, tensor
 

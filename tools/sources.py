@@ -203,7 +203,7 @@ class Package:
     def _beside(self, module: str) -> str:
         """The scripts and styles in the module's folder, which the figures among its classes are made of."""
         folder = self.paths[module].parent
-        if folder.name != "widgets":
+        if folder.name != "figures":
             return ""
         return "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.[jc]s*")))
 

@@ -23,12 +23,12 @@ The helper package of the book, small enough to read in an evening, from top to 
 * the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
   :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
 * :func:`train` trains a network step by step, by :class:`GradientDescent`,
-  :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`View` of it that changes
+  :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`StepInput` that changes
   with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
   :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
 * :func:`load_or_run` stores what a long computation gave as a :class:`Record`, and loads it where it fits;
-* :mod:`dipfilters.plots`, imported by itself, draws, and :mod:`dipfilters.widgets` has figures that answer;
+* :mod:`dipfilters.plots`, imported by itself, draws, and :mod:`dipfilters.figures` has figures that answer;
   :mod:`dipfilters.checks` tells a student what is wrong with an answer.
 
 Each module imports only from those above it in this list.
@@ -70,16 +70,17 @@ from dipfilters.networks import (
     vanilla,
 )
 from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
+from dipfilters.parameters import choose_device, choose_profile
 from dipfilters.patches import extract_patches
-from dipfilters.records import Finished, Record, RecordError, load_or_run
-from dipfilters.settings import choose_device, choose_profile
+from dipfilters.records import Record, RecordError, StoredSetting, load_or_run
+from dipfilters.step_inputs import StepInput, grid_masks, jittered, masked, masked_estimate
 from dipfilters.stopping import ExponentialAverage, WindowedVariance
 from dipfilters.training import (
     Adam,
-    Change,
     GradientDescent,
-    Step,
     StochasticGradientDescent,
+    TrainingStep,
+    WeightChange,
     effective_weights,
     train,
     weight_change,
@@ -94,18 +95,15 @@ from dipfilters.twicing import (
     sure,
     twicing,
 )
-from dipfilters.views import View, grid_masks, jittered, masked, masked_estimate
 
 __all__ = [
     "PICTURES",
     "Adam",
     "Architecture",
     "ArchitectureError",
-    "Change",
     "Denoised",
     "DivergenceError",
     "ExponentialAverage",
-    "Finished",
     "GradientDescent",
     "Kernel",
     "KernelFilter",
@@ -118,10 +116,12 @@ __all__ = [
     "Record",
     "RecordError",
     "SpectralTwicing",
-    "Step",
+    "StepInput",
     "StochasticGradientDescent",
+    "StoredSetting",
     "TangentFilter",
-    "View",
+    "TrainingStep",
+    "WeightChange",
     "WindowedVariance",
     "add_noise",
     "arc_cosine_kernel",

@@ -186,7 +186,7 @@ class _Twice:
 
 
 def _filter(picture: Tensor, architecture: Architecture, normalize: Normalize, memory_gb: float) -> _Watched:
-    walks: Engine = "cuda" if picture.device.type == "cuda" else "cpu"
+    walks: Engine = "batched" if picture.device.type == "cuda" else "cpu"
     engine: Engine = walks if architecture.pad_once else "reference"
     return _Watched(picture, architecture, normalize=normalize, engine=engine, budget_gb=memory_gb)
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines import cpu, cuda
-from dipfilters.engines.recipe import Recipe, RecipeError, recipe_of_kernel
+from dipfilters.engines import batched, cpu
+from dipfilters.engines.program import KernelProgram, ProgramError, program_of_kernel
 from dipfilters.images import PictureError, check_pixels, pixel_numbers
 from dipfilters.kernels import Kernel
 from dipfilters.networks import pad
@@ -31,9 +31,9 @@ _ROUNDS = 10  # adaptive columns are drawn in so many rounds; more are slower an
 
 Normalize = Literal["rows", "spectral"] | float
 Sampling = Literal["uniform", "adaptive"]
-Engine = Literal["auto", "reference", "cpu", "cuda"]
+Engine = Literal["auto", "reference", "cpu", "batched"]
 
-_WALKS: dict[str, ModuleType] = {"cpu": cpu, "cuda": cuda}
+_WALKS: dict[str, ModuleType] = {"cpu": cpu, "batched": batched}
 
 
 class MemoryBudgetError(MemoryError):
@@ -76,10 +76,10 @@ class SymmetricForm(NamedTuple):
     weights: Float[Tensor, " N"]
 
 
-class Walk(NamedTuple):
+class KernelJob(NamedTuple):
     """What an engine needs to walk over a filter's kernel: see :mod:`dipfilters.engines`."""
 
-    recipe: Recipe
+    program: KernelProgram
     padded: Float[Tensor, "C h w"]
 
 
@@ -104,7 +104,7 @@ class Filter(ABC):
         W = η K                      normalize=η: symmetric
 
     Products with K, and K itself, come from an engine. ``"reference"`` computes in float64 and keeps matrices
-    up to 0.54 GB. ``"cpu"`` and ``"cuda"`` walk over the displacements, store nothing of size N², and are
+    up to 0.54 GB. ``"cpu"`` and ``"batched"`` walk over the displacements, store nothing of size N², and are
     right to about 1e-6; they know the package's own kernels and networks that pad once. ``"auto"`` takes the
     reference up to 90×90 pixels, and above that the one of the picture's device, where it knows the kernel.
     Single rows and columns are the reference's always.
@@ -112,7 +112,7 @@ class Filter(ABC):
     Attributes:
         shape: (H, W) of the picture, N = H·W.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
-        engine: The engine at work: ``"reference"``, ``"cpu"`` or ``"cuda"``.
+        engine: The engine at work: ``"reference"``, ``"cpu"`` or ``"batched"``.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class Filter(ABC):
         device: torch.device,
         *,
         engine: Engine = "reference",
-        walk: Walk | None = None,
+        walk: KernelJob | None = None,
     ) -> None:
         if engine not in ("auto", "reference", *_WALKS):
-            raise ValueError(f'engine must be "auto", "reference", "cpu" or "cuda", got {engine!r}')
+            raise ValueError(f'engine must be "auto", "reference", "cpu" or "batched", got {engine!r}')
         if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
             raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
         if not isinstance(normalize, str) and not 0 < normalize < math.inf:
@@ -136,7 +136,7 @@ class Filter(ABC):
         self._walk = walk
         if engine == "auto":
             small = len(self._ones) ** 2 <= _KEPT_ENTRIES
-            engine = "reference" if small or walk is None else "cuda" if device.type == "cuda" else "cpu"
+            engine = "reference" if small or walk is None else "batched" if device.type == "cuda" else "cpu"
         elif engine in _WALKS and walk is None:
             raise ValueError(
                 f"engine {engine!r} knows the package's own kernels and networks that pad once, but not this "
@@ -490,8 +490,8 @@ class KernelFilter(Filter):
         check_patch_size(image, patch_size, padding)
         padded = pad(image.double()[None], patch_size // 2, padding)[0]
         try:
-            walk = Walk(recipe_of_kernel(kernel, patch_size, spatial=spatial, window=window), padded)
-        except RecipeError:  # a kernel of the reader's own
+            walk = KernelJob(program_of_kernel(kernel, patch_size, spatial=spatial, window=window), padded)
+        except ProgramError:  # a kernel of the reader's own
             walk = None
         shape = (image.shape[1], image.shape[2])
         super().__init__(shape, normalize, image.device, engine=engine, walk=walk)

@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.recipe import recipe_of_architecture
-from dipfilters.filters import Engine, Filter, Normalize, Walk, check_budget
+from dipfilters.engines.program import program_of_architecture
+from dipfilters.filters import Engine, Filter, KernelJob, Normalize, check_budget
 from dipfilters.images import check_picture, pixel_numbers
 from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
 from dipfilters.networks import (
@@ -216,8 +216,8 @@ class TangentFilter(Filter):
         check_parametrization(parametrization)
         walk = None
         if architecture.pad_once:
-            recipe = recipe_of_architecture(architecture, parametrization=parametrization)
-            walk = Walk(recipe, _padded(architecture, image))
+            program = program_of_architecture(architecture, parametrization=parametrization)
+            walk = KernelJob(program, _padded(architecture, image))
         shape = (image.shape[1], image.shape[2])
         super().__init__(shape, normalize, image.device, engine=engine, walk=walk)
         self.architecture = architecture
@@ -244,7 +244,7 @@ class TangentFilter(Filter):
 
     def _kernel_diagonal(self) -> Tensor:
         return (
-            self._kernel.diagonal() if self._walk is None else self._walk.recipe.diagonal(self._walk.padded)
+            self._kernel.diagonal() if self._walk is None else self._walk.program.diagonal(self._walk.padded)
         )
 
     def _reference_matrix(self) -> Tensor:

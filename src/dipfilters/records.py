@@ -46,7 +46,7 @@ class RecordError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class StoredSetting:
     """One setting of a run, and what it gave.
 
     Attributes:
@@ -77,7 +77,7 @@ class Record:
 
     name: str
     parameters: Values
-    finished: tuple[Finished, ...]
+    finished: tuple[StoredSetting, ...]
     code: dict[str, str] = field(repr=False)
 
     def arrays(self, **setting: Any) -> Arrays:
@@ -180,13 +180,15 @@ def load_or_run(
             now, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
             arrays = _arrays(compute(**parameters, **setting))
             seconds = round(time.monotonic() - begun, 3)
-            done = Finished(values, arrays, seconds, {**stamp, "date": now}, loaded=False)
+            done = StoredSetting(values, arrays, seconds, {**stamp, "date": now}, loaded=False)
             stored = _add(path, head, [done])
         finished.append(done)
     return Record(name, shared, tuple(finished), code)
 
 
-def _recheck(name: str, done: Finished, compute: Callable[..., Any], parameters: Mapping[str, Any]) -> None:
+def _recheck(
+    name: str, done: StoredSetting, compute: Callable[..., Any], parameters: Mapping[str, Any]
+) -> None:
     """Compute a finished setting again, and refuse another result."""
     again = _arrays(compute(**parameters, **done.setting))
     for key in sorted(again.keys() | done.arrays.keys()):
@@ -228,11 +230,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _find(stored: list[Finished], setting: Values) -> Finished | None:
+def _find(stored: list[StoredSetting], setting: Values) -> StoredSetting | None:
     return next((done for done in stored if done.setting == setting), None)
 
 
-def _add(path: Path, head: Values, new: list[Finished]) -> list[Finished]:
+def _add(path: Path, head: Values, new: list[StoredSetting]) -> list[StoredSetting]:
     """Store settings, each in the place of its old one or behind the others; all that is stored then."""
     with _alone(path):
         stored = _read(path, head)
@@ -266,12 +268,12 @@ def _alone(path: Path) -> Iterator[None]:
 _PATIENCE = 60  # seconds; to read and write takes a fraction of one
 
 
-def _text(head: Values, finished: list[Finished]) -> str:
+def _text(head: Values, finished: list[StoredSetting]) -> str:
     settings = [{name: getattr(d, name) for name in ("setting", "seconds", "stamp")} for d in finished]
     return json.dumps({**head, "settings": settings}, indent=1) + "\n"
 
 
-def _write(path: Path, head: Values, finished: list[Finished]) -> None:
+def _write(path: Path, head: Values, finished: list[StoredSetting]) -> None:
     """The numbers, then the text for those who read."""
     text = _text(head, finished)
     named: Any = {f"{i}/{k}": array for i, done in enumerate(finished) for k, array in done.arrays.items()}
@@ -305,7 +307,7 @@ def _mend(path: Path) -> None:
                 _replace(beside, text())
 
 
-def _read(path: Path, head: Values) -> list[Finished]:
+def _read(path: Path, head: Values) -> list[StoredSetting]:
     """The stored settings of the run that ``head`` names; nothing is unpickled."""
     if not path.exists():
         return []
@@ -317,7 +319,7 @@ def _read(path: Path, head: Values) -> list[Finished]:
         text = json.loads(str(numbers["text"]))
         for i, entry in enumerate(text["settings"]):
             arrays = {key.partition("/")[2]: numbers[key] for key in numbers if key.startswith(f"{i}/")}
-            done = Finished(**entry, arrays=arrays, loaded=True)
+            done = StoredSetting(**entry, arrays=arrays, loaded=True)
             _place(done.stamp), dict(done.setting), dict(done.stamp["code"]), float(done.seconds)
             finished.append(done)
         found = {name: text[name] for name in head}

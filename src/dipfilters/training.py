@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from dipfilters.empirical import largest_eigenvalue
 from dipfilters.images import PictureError, check_picture
 from dipfilters.networks import ScaledConvolution
+from dipfilters.step_inputs import StepInput, StepInputs
 from dipfilters.twicing import DivergenceError
-from dipfilters.views import View, Views
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ def _check_share(name: str, value: float) -> None:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """Where a training run stands.
 
     Attributes:
         number: k, how many times the weights have been changed.
-        loss: ½ ‖z − y‖² over all pixels, or those of the step's view, for the weights of now.
+        loss: ½ ‖z − y‖² over all pixels, or those of the step's input, for the weights of now.
         estimate: z = f − f₀, the picture that the network makes now of what it is given now: (O, H, W).
     """
 
@@ -130,8 +130,8 @@ def train(
     steps: int,
     subtract_start: bool = True,
     generator: torch.Generator | None = None,
-    views: Views | None = None,
-) -> Iterator[Step]:
+    step_inputs: StepInputs | None = None,
+) -> Iterator[TrainingStep]:
     """Train a network on one picture, and stop at every step to let the caller look.
 
     ::
@@ -146,7 +146,7 @@ def train(
         steps: How many changes of the weights.
         subtract_start: Take the output f₀ at the start off, as the closed form does; else f₀ = 0 above.
         generator: The source of the minibatches, on any device.
-        views: Gives for step k the input of that step, and the pixels where its loss counts, such as
+        step_inputs: Gives for step k the input of that step, and the pixels where its loss counts, such as
             :func:`dipfilters.jittered` and :func:`dipfilters.masked`; asked once a step. ``input`` then
             serves for the default step only. No start can be subtracted, since f₀ belongs to one input.
 
@@ -156,7 +156,7 @@ def train(
     Raises:
         PictureError: An input or a target that is no picture, or a target unlike the output.
         ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator;
-            views of which the start is subtracted.
+            inputs that change of which the start is subtracted.
         DivergenceError: The loss is infinite or NaN.
 
     Cost: a forward and a backward pass a step, for minibatches too; the default step costs about ten
@@ -168,9 +168,11 @@ def train(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
-    if views is not None and subtract_start:
-        raise ValueError("views change the input, and f₀ belongs to one input: give subtract_start=False")
-    return _train(network, input, target, optimizer, steps, subtract_start, generator, views)
+    if step_inputs is not None and subtract_start:
+        raise ValueError(
+            "step_inputs change it, and f₀ belongs to one input: give subtract_start=False"
+        )
+    return _train(network, input, target, optimizer, steps, subtract_start, generator, step_inputs)
 
 
 def _train(
@@ -181,8 +183,8 @@ def _train(
     steps: int,
     subtract_start: bool,
     generator: torch.Generator | None,
-    views: Views | None,
-) -> Iterator[Step]:
+    step_inputs: StepInputs | None,
+) -> Iterator[TrainingStep]:
     with torch.no_grad():
         start = network(input[None])[0]
     if start.shape != target.shape:
@@ -192,9 +194,9 @@ def _train(
     target = target.to(start) + (start if subtract_start else 0.0)
     updates = _updates(network, input, optimizer)
     for number in range(steps + 1):
-        view = View(input) if views is None else views(number)
-        output = network(view.input[None])[0]
-        residual = output - target if view.pixels is None else (output - target) * view.pixels
+        given = StepInput(input) if step_inputs is None else step_inputs(number)
+        output = network(given.input[None])[0]
+        residual = output - target if given.pixels is None else (output - target) * given.pixels
         loss = 0.5 * float(residual.detach().double().square().sum())
         if not math.isfinite(loss):
             raise DivergenceError(
@@ -202,7 +204,7 @@ def _train(
                 f"{updates.param_groups[0]['lr']:.3g}"
             )
         estimate = output.detach() - start if subtract_start else output.detach()
-        yield Step(number, loss, estimate)
+        yield TrainingStep(number, loss, estimate)
         if number < steps:
             updates.zero_grad()
             _objective(residual, optimizer, generator).backward()  # type: ignore[no-untyped-call]
@@ -234,7 +236,7 @@ def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generato
 
 
 @dataclass(frozen=True)
-class Change:
+class WeightChange:
     """How far weights moved: ‖Δw‖₂ and ‖Δw‖_∞."""
 
     l2: float
@@ -261,7 +263,7 @@ def effective_weights(network: nn.Module) -> dict[str, Tensor]:
 
 def weight_change(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, relative: bool = False
-) -> dict[str, Change]:
+) -> dict[str, WeightChange]:
     """How far the effective weights moved: for each layer, and under the name ``"all"`` for the whole.
 
     ::
@@ -282,10 +284,14 @@ def weight_change(
     if shapes[0] != shapes[1]:
         raise ValueError("before and after must come from one network, got weights of other names or shapes")
 
-    def change(names: list[str]) -> Change:
+    def change(names: list[str]) -> WeightChange:
         old = torch.cat([before[name].flatten().double() for name in names])
         move = torch.cat([after[name].flatten().double() for name in names]) - old
         l2, linf = float(move.norm()), float(move.abs().max())
-        return Change(l2 / float(old.norm()), linf / float(old.abs().max())) if relative else Change(l2, linf)
+        return (
+            WeightChange(l2 / float(old.norm()), linf / float(old.abs().max()))
+            if relative
+            else WeightChange(l2, linf)
+        )
 
     return {**{name: change([name]) for name in before}, "all": change(list(before))}

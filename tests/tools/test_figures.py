@@ -111,17 +111,17 @@ def test_the_committed_figures_have_steady_names_and_nothing_forgotten() -> None
     assert found >= 9
 
 
-@pytest.mark.parametrize("name", ["rows.js", "ui.js", "widgets.css"])
+@pytest.mark.parametrize("name", ["rows.js", "ui.js", "figures.css"])
 def test_a_changed_script_makes_the_chapters_with_figures_stale(name: str, tmp_path: Path) -> None:
-    source = tmp_path / "src" / "dipfilters" / "widgets"
+    source = tmp_path / "src" / "dipfilters" / "figures"
     source.mkdir(parents=True)
     for path in (ROOT / "src" / "dipfilters").glob("**/*.py"):
         place = tmp_path / "src" / "dipfilters" / path.relative_to(ROOT / "src" / "dipfilters")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(path.read_text("utf-8"), "utf-8")
-    for path in (ROOT / "src" / "dipfilters" / "widgets").glob("*.[jc]s*"):
+    for path in (ROOT / "src" / "dipfilters" / "figures").glob("*.[jc]s*"):
         (source / path.name).write_text(path.read_text("utf-8"), "utf-8")
-    figure, plain = ["from dipfilters.widgets import RowExplorer"], ["from dipfilters import psnr"]
+    figure, plain = ["from dipfilters.figures import RowExplorer"], ["from dipfilters import psnr"]
     before = [json.dumps(Package(tmp_path).digests(cells, "x")) for cells in (figure, plain)]
     with (source / name).open("a") as file:
         file.write("/* changed */\n")

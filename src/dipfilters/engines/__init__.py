@@ -5,6 +5,6 @@ Every kernel here depends on two pixels through planes that belong to their disp
     S_t(u) = mean over the channels of x(u) x(u + t),
 
 so that an engine walks over the displacements, takes each plane through the same few stages, and adds what
-comes out to the result. :mod:`~dipfilters.engines.recipe` says what the stages are,
-:mod:`~dipfilters.engines.cpu` walks in compiled loops, :mod:`~dipfilters.engines.cuda` in torch on a device.
+comes out to the result. :mod:`~dipfilters.engines.program` says what the stages are,
+:mod:`~dipfilters.engines.cpu` walks in compiled loops, :mod:`~dipfilters.engines.batched` in torch on a device.
 """

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from dipfilters.engines.recipe import Bend, Mean, Recipe
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
 
 # κ₀ = 1/2 + cos φ · q(sin φ) for q(s) = asin(c)/(π c), c = √(1−s²), which is analytic on [0, 1] while κ₀
 # itself has a root at c = 1. Of the interpolation of (q(s) − 1/2)/s in nine Chebyshev nodes: largest error
@@ -64,7 +64,7 @@ _ROUNDING = 16
 
 
 def product(
-    recipe: Recipe,
+    program: KernelProgram,
     padded: Float[Tensor, "C h w"],
     columns: Float[Tensor, "N m"],
     *,
@@ -78,8 +78,8 @@ def product(
         (K v)_i = Σ_j K_ij v_j,   j over all N pixels
 
     Args:
-        recipe: What K is.
-        padded: The picture, padded by half of ``recipe.shrink`` on every side.
+        program: What K is.
+        padded: The picture, padded by half of ``program.shrink`` on every side.
         columns: v, one a column.
         threads: How many threads walk; None for as many as torch uses. One number gives the same bytes
             always, two numbers give sums in another order.
@@ -87,22 +87,22 @@ def product(
             many patches are parallel; float64 gives 1e-8, the error of the polynomials, in twice the time.
 
     Raises:
-        RecipeError: Columns that do not fit the picture, or a picture that is too small.
+        ProgramError: Columns that do not fit the picture, or a picture that is too small.
         ValueError: Fewer than one thread, or planes of another type.
 
     Cost: N² kernel values, half of them computed: about 0.3 ns each on two cores for one hidden layer, and
     hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for each bend.
     """
-    height, width = recipe.check(padded, columns)
+    height, width = program.check(padded, columns)
     columns_here = columns.detach().to("cpu", torch.float64)
     v = columns_here.T.reshape(-1, height, width)
-    outs = _walked(recipe, padded, v, np.empty((0, 0)), threads, dtype)
-    product = outs.reshape(len(v), -1).T + recipe.diagonal(padded).cpu()[:, None] * columns_here
+    outs = _walked(program, padded, v, np.empty((0, 0)), threads, dtype)
+    product = outs.reshape(len(v), -1).T + program.diagonal(padded).cpu()[:, None] * columns_here
     return product.to(columns.device)
 
 
 def dense(
-    recipe: Recipe,
+    program: KernelProgram,
     padded: Float[Tensor, "C h w"],
     *,
     threads: int | None = None,
@@ -114,16 +114,16 @@ def dense(
 
     Cost: 8 N² bytes, and for the most part the time to write them in the order of the displacements.
     """
-    height, width = recipe.shape(padded)
+    height, width = program.shape(padded)
     matrix = torch.zeros(height * width, height * width, dtype=torch.float64)
     none = torch.zeros(0, height, width, dtype=torch.float64)
-    _walked(recipe, padded, none, matrix.numpy(), threads, dtype)
-    matrix.diagonal().copy_(recipe.diagonal(padded))
+    _walked(program, padded, none, matrix.numpy(), threads, dtype)
+    matrix.diagonal().copy_(program.diagonal(padded))
     return matrix.to(padded.device)
 
 
 def _walked(
-    recipe: Recipe,
+    program: KernelProgram,
     padded: Tensor,
     columns: Tensor,
     matrix: NDArray[np.float64],
@@ -140,9 +140,9 @@ def _walked(
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     kind = np.float32 if dtype == torch.float32 else np.float64
     count, height, width = columns.shape
-    x, grade = _scaled_picture(recipe, padded)
-    powers = recipe.powers(x * math.sqrt(len(x)))
-    stages, numbers, tail = _stages(recipe)
+    x, grade = _scaled_picture(program, padded)
+    powers = program.powers(x * math.sqrt(len(x)))
+    stages, numbers, tail = _stages(program)
     norms = np.zeros((len(powers), *x.shape[1:]))
     for norm, power in zip(norms, powers, strict=True):
         norm[: power.shape[0], : power.shape[1]] = np.sqrt(power.numpy())
@@ -150,10 +150,10 @@ def _walked(
     scale = torch.from_numpy(norms[-1, :height, :width]) if tail else torch.ones(height, width).double()
     if matrix.size:
         scale = torch.ones_like(scale)
-    across = recipe.factor(width + 1)
-    down = recipe.factor(height)
+    across = program.factor(width + 1)
+    down = program.factor(height)
     shifts = np.flatnonzero((across + across.flip(0))[:width].numpy())
-    read = {"sigma": 0, "theta": 1, "gaussian": 2}[recipe.read]
+    read = {"sigma": 0, "theta": 1, "gaussian": 2}[program.read]
     info = np.finfo(kind)
     tuples = (
         tuple(kind(a) for a in ARC_SINE),
@@ -164,7 +164,7 @@ def _walked(
         ),
     )
     bits = np.array([kind(1).view(f"i{info.bits // 8}"), info.nmant], f"i{info.bits // 8}")
-    strip = max(8, _STRIP_BYTES // (info.bits // 8) // (width + 2 * recipe.shrink) - recipe.shrink)
+    strip = max(8, _STRIP_BYTES // (info.bits // 8) // (width + 2 * program.shrink) - program.shrink)
     shared = (
         _as(x.numpy(), kind),
         _as((columns * scale).numpy(), kind),
@@ -202,19 +202,19 @@ def _walked(
     return total * scale * grade
 
 
-def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
+def _stages(program: KernelProgram) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
     """The stages as numbers (see ``loops.walk``), and whether the last bend is a tail."""
     from dipfilters.engines.loops import BEND, MEAN, TAIL
 
-    bends = [k for k, stage in enumerate(recipe.stages) if isinstance(stage, Bend)]
-    after = recipe.stages[bends[-1] + 1 :] if bends else ()
-    tail = bool(bends) and all(isinstance(stage, Mean) and stage.size == 1 for stage in after)
-    last = bends[-1] if tail else len(recipe.stages)
-    wanted, live, fresh = recipe.read == "theta", False, 0.0
+    bends = [k for k, stage in enumerate(program.stages) if isinstance(stage, ActivationStage)]
+    after = program.stages[bends[-1] + 1 :] if bends else ()
+    tail = bool(bends) and all(isinstance(stage, MeanStage) and stage.size == 1 for stage in after)
+    last = bends[-1] if tail else len(program.stages)
+    wanted, live, fresh = program.read == "theta", False, 0.0
     kinds: list[tuple[int, int, bool]] = []
     numbers: list[tuple[float, ...]] = []
-    for k, stage in enumerate(recipe.stages[: last + 1]):
-        if isinstance(stage, Mean):
+    for k, stage in enumerate(program.stages[: last + 1]):
+        if isinstance(stage, MeanStage):
             part = stage.part if wanted else 0.0
             fresh = part if tail and k + 1 == last and not live else 0.0  # the tail takes it: it is cos φ V'
             kinds.append((MEAN, stage.size, live))
@@ -223,7 +223,9 @@ def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], boo
         else:
             slope = stage.slope
             weight = (
-                sum(mean.part for mean in after if isinstance(mean, Mean)) if wanted and k == last else 1.0
+                sum(mean.part for mean in after if isinstance(mean, MeanStage))
+                if wanted and k == last
+                else 1.0
             )
             kinds.append((TAIL if k == last else BEND, 1, live))
             plain, bent = 2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2)
@@ -235,11 +237,11 @@ def _stages(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64], boo
     return np.array(kinds, np.int64).reshape(-1, 3), np.array(numbers).reshape(-1, 13), tail
 
 
-def _scaled_picture(recipe: Recipe, padded: Tensor) -> tuple[Tensor, float]:
+def _scaled_picture(program: KernelProgram, padded: Tensor) -> tuple[Tensor, float]:
     """The picture in a unit that suits the planes, and the factor that brings K back from it."""
     x = padded.detach().double().cpu() / math.sqrt(len(padded))
-    if recipe.read == "gaussian":  # the box mean of squared differences is then the exponent of 1/2
-        return x * (math.sqrt(1 / math.log(2)) / recipe.bandwidth), 1.0
+    if program.read == "gaussian":  # the box mean of squared differences is then the exponent of 1/2
+        return x * (math.sqrt(1 / math.log(2)) / program.bandwidth), 1.0
     largest = float(x.abs().max()) or 1.0
     return x / largest, largest**2
 

@@ -8,14 +8,14 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
+from dipfilters.figures.base import ComputedFigure, script, style
+from dipfilters.figures.player import browser_normals
 from dipfilters.kernels import kappa0, kappa1
-from dipfilters.widgets.base import Answering, script, style
-from dipfilters.widgets.player import browser_normals
 
 WIDTHS = tuple(2**m for m in range(3, 13))
 
 
-class ArcCosineLab(Answering):
+class ArcCosineLab(ComputedFigure):
     """Turn two patches and ask a crowd of random neurons how alike they are.
 
     The mean product of ``width`` random ReLU features of two unit patches, with two standard errors, against

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.recipe import Bend, Mean, Recipe
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
 from dipfilters.kernels import kappa0, kappa1
 
 _BATCH_ENTRIES = 2**24  # of one plane of a batch: 67 MB in float32, and about six such at a time
@@ -35,7 +35,7 @@ class _Batch(NamedTuple):
 
 
 def product(
-    recipe: Recipe,
+    program: KernelProgram,
     padded: Float[Tensor, "C h w"],
     columns: Float[Tensor, "N m"],
     *,
@@ -49,8 +49,8 @@ def product(
         (K v)_i = Σ_j K_ij v_j,   j over all N pixels
 
     Args:
-        recipe: What K is.
-        padded: The picture, padded by half of ``recipe.shrink`` on every side.
+        program: What K is.
+        padded: The picture, padded by half of ``program.shrink`` on every side.
         columns: v, one a column.
         dtype: The precision of the planes. Sums over them are in float64, and no product of matrices is
             formed, so that TF32 plays no part.
@@ -58,21 +58,23 @@ def product(
             out, the work is done again with a quarter of them, a few times.
 
     Raises:
-        RecipeError: Columns that do not fit the picture, or a picture that is too small.
+        ProgramError: Columns that do not fit the picture, or a picture that is too small.
         torch.OutOfMemoryError: Not even the smallest pieces fit.
 
     Cost: N² kernel values, half of them computed; about six times ``batch_entries`` values of memory.
     """
-    recipe.check(padded, columns)
-    return _in_pieces(lambda entries: _product(recipe, padded, columns, dtype, entries), batch_entries)
+    program.check(padded, columns)
+    return _in_pieces(lambda entries: _product(program, padded, columns, dtype, entries), batch_entries)
 
 
-def _product(recipe: Recipe, padded: Tensor, columns: Tensor, dtype: torch.dtype, entries: int) -> Tensor:
-    height, width = recipe.shape(padded)
+def _product(
+    program: KernelProgram, padded: Tensor, columns: Tensor, dtype: torch.dtype, entries: int
+) -> Tensor:
+    height, width = program.shape(padded)
     device = padded.device
     v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
     low, out = v.to(dtype), torch.zeros_like(v)
-    for down, partners, sources, planes in _batches(recipe, padded, dtype, entries):
+    for down, partners, sources, planes in _batches(program, padded, dtype, entries):
         rows = height - down
         moved = planes.gather(2, sources[:, None].expand_as(planes)) if down else planes
         for total, column in zip(out, low, strict=True):
@@ -81,12 +83,12 @@ def _product(recipe: Recipe, padded: Tensor, columns: Tensor, dtype: torch.dtype
             if down:  # for t = 0 the displacements t_c and −t_c are both walked over
                 near = column[:rows, sources].transpose(0, 1)
                 total[down:] += (moved * near).sum(0, dtype=torch.float64)
-    result = out.reshape(len(v), -1).T + recipe.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
+    result = out.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
     return result.to(columns.device)
 
 
 def dense(
-    recipe: Recipe,
+    program: KernelProgram,
     padded: Float[Tensor, "C h w"],
     *,
     dtype: torch.dtype = torch.float32,
@@ -98,14 +100,14 @@ def dense(
 
     Cost: 8 N² bytes, besides the memory of :func:`product`.
     """
-    return _in_pieces(lambda entries: _dense(recipe, padded, dtype, entries), batch_entries)
+    return _in_pieces(lambda entries: _dense(program, padded, dtype, entries), batch_entries)
 
 
-def _dense(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> Tensor:
-    height, width = recipe.shape(padded)
+def _dense(program: KernelProgram, padded: Tensor, dtype: torch.dtype, entries: int) -> Tensor:
+    height, width = program.shape(padded)
     matrix = torch.zeros(height * width, height * width, dtype=torch.float64, device=padded.device)
     columns = torch.arange(width, device=padded.device)
-    for down, partners, _, planes in _batches(recipe, padded, dtype, entries):
+    for down, partners, _, planes in _batches(program, padded, dtype, entries):
         rows = torch.arange(height - down, device=padded.device)[:, None]
         near = (rows * width + columns).expand_as(planes)
         far = ((rows + down) * width + partners[:, None]).expand_as(planes)
@@ -114,7 +116,7 @@ def _dense(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> 
             near, far, planes = near[once], far[once], planes[once]
         matrix[near, far] = planes.double()
         matrix[far, near] = planes.double()
-    matrix.diagonal().copy_(recipe.diagonal(padded))
+    matrix.diagonal().copy_(program.diagonal(padded))
     return matrix
 
 
@@ -130,23 +132,23 @@ def _in_pieces(work: Callable[[int], Tensor], entries: int) -> Tensor:
         torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
 
 
-def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -> Iterator[_Batch]:
+def _batches(program: KernelProgram, padded: Tensor, dtype: torch.dtype, entries: int) -> Iterator[_Batch]:
     """All planes of K but the diagonal.
 
     The displacements t_c and t_c − W overlap in W − t_c and t_c columns. Side by side, with a gap of the
     columns that the means take away, they fill rows of one length: see :mod:`~dipfilters.engines.loops`.
     """
-    height, width = recipe.shape(padded)
-    device, gap = padded.device, recipe.shrink
+    height, width = program.shape(padded)
+    device, gap = padded.device, program.shrink
     x = padded.detach().double()
-    if recipe.read == "gaussian":
-        x, grade = x / recipe.bandwidth, 1.0
+    if program.read == "gaussian":
+        x, grade = x / program.bandwidth, 1.0
     else:
         largest = float(x.abs().max()) or 1.0
         x, grade = x / largest, largest**2
-    norms = [power.sqrt().to(dtype) for power in recipe.powers(x)]
+    norms = [power.sqrt().to(dtype) for power in program.powers(x)]
     x = x.to(dtype)
-    across, below = recipe.factor(width + 1).to(device), recipe.factor(height).to(device)
+    across, below = program.factor(width + 1).to(device), program.factor(height).to(device)
     shifts = torch.nonzero((across + across.flip(0))[:width])[:, 0]
     column = torch.arange(width, device=device)
     position = torch.arange(width + 2 * gap, device=device)
@@ -159,7 +161,7 @@ def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -
             first = position < width + gap - shift
             near = torch.where(first, position, (position - gap).clamp_min(0))
             far = torch.where(first, position + shift, position - gap - width + shift)
-            planes = _stages(recipe, x, norms, down, near, far)  # (b, H − t, W + gap)
+            planes = _stages(program, x, norms, down, near, far)  # (b, H − t, W + gap)
             inside = column < width - shift
             planes = planes.gather(
                 2, torch.where(inside, column, column + gap)[:, None].expand(-1, planes.shape[1], -1)
@@ -169,26 +171,28 @@ def _batches(recipe: Recipe, padded: Tensor, dtype: torch.dtype, entries: int) -
             yield _Batch(down, partners, (column - shift) % width, planes * factor.to(dtype)[:, None])
 
 
-def _stages(recipe: Recipe, x: Tensor, norms: list[Tensor], down: int, near: Tensor, far: Tensor) -> Tensor:
+def _stages(
+    program: KernelProgram, x: Tensor, norms: list[Tensor], down: int, near: Tensor, far: Tensor
+) -> Tensor:
     """What is read off the planes of a batch, (b, rows, columns), whose gap holds finite numbers."""
     channels, tall = x.shape[:2]
     sigma: Tensor | None = None
     for channel in x:
         one = _at(channel[: tall - down], near)
         other = _at(channel[down:], far)
-        term = (one - other).square_() if recipe.read == "gaussian" else one.mul_(other)
+        term = (one - other).square_() if program.read == "gaussian" else one.mul_(other)
         sigma = term if sigma is None else sigma.add_(term)
     assert sigma is not None
     sigma = sigma.div_(channels)
     theta: Tensor | None = None  # zero
     lost, bends = 0, iter(norms)
-    for stage in recipe.stages:
-        if isinstance(stage, Mean):
+    for stage in program.stages:
+        if isinstance(stage, MeanStage):
             lost += stage.size - 1
             sigma = F.avg_pool2d(sigma, stage.size, stride=1)
             if theta is not None:
                 theta = F.avg_pool2d(theta, stage.size, stride=1)
-            if stage.part and recipe.read == "theta":
+            if stage.part and program.read == "theta":
                 theta = sigma * stage.part if theta is None else theta.add_(sigma, alpha=stage.part)
         else:
             norm = next(bends)
@@ -196,9 +200,9 @@ def _stages(recipe: Recipe, x: Tensor, norms: list[Tensor], down: int, near: Ten
             one = _at(norm[: len(norm) - down], near[:, :keep])
             other = _at(norm[down:], far[:, :keep])
             sigma, theta = _bent(stage, sigma, theta, one.mul_(other))
-    if recipe.read == "gaussian":
+    if program.read == "gaussian":
         return sigma.neg_().exp_()
-    if recipe.read == "sigma":
+    if program.read == "sigma":
         return sigma
     return torch.zeros_like(sigma) if theta is None else theta
 
@@ -208,7 +212,9 @@ def _at(plane: Tensor, columns: Tensor) -> Tensor:
     return plane[:, columns.clamp_max(plane.shape[1] - 1)].transpose(0, 1)
 
 
-def _bent(stage: Bend, sigma: Tensor, theta: Tensor | None, norms: Tensor) -> tuple[Tensor, Tensor | None]:
+def _bent(
+    stage: ActivationStage, sigma: Tensor, theta: Tensor | None, norms: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """V and V' of :mod:`dipfilters.ntk`; ``norms`` is √(S_ii S_jj)."""
     plain = 2 * stage.slope / (1 + stage.slope**2)
     bent = (1 - stage.slope) ** 2 / (1 + stage.slope**2)

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dipfilters.figures.base import ComputedFigure, check_gray, quantised, script, style
 from dipfilters.filters import KernelFilter
 from dipfilters.images import PictureError, psnr
 from dipfilters.kernels import gaussian_kernel, one_layer_tangent_kernel
 from dipfilters.twicing import SpectralTwicing
-from dipfilters.widgets.base import Answering, check_gray, quantised, script, style
 
 FILTERS = ("non-local means", "tangent kernel")
 NOISES = (10, 25, 50)
@@ -34,7 +34,7 @@ def browser_normals(seed: int, count: int) -> Float[Tensor, " n"]:
     return (-2 * pairs[:, 0].log()).sqrt() * torch.cos(2 * math.pi * pairs[:, 1])
 
 
-class TwicingPlayer(Answering):
+class TwicingPlayer(ComputedFigure):
     """Slide through the steps of twicing: estimate, residual, bias, variance, and when to stop.
 
     The browser draws the noise, makes the filter matrix of the noisy picture and gets all steps from some ten

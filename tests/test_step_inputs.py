@@ -12,8 +12,8 @@ from dipfilters import (
     Adam,
     GradientDescent,
     PictureError,
+    StepInput,
     StochasticGradientDescent,
-    View,
     build,
     grid_masks,
     jittered,
@@ -156,7 +156,7 @@ def by_hand(network, views, target, optimizer, steps) -> list[float]:
 def test_masked_training_is_that_by_hand():
     """The same sums in another order: 1e-16 a step, not grown a thousandfold in twenty."""
     noisy, twin = picture(1, 6, 7), small()
-    states = run(small(), noisy, noisy, optimizer=Adam(1e-2), steps=20, views=masked(noisy))
+    states = run(small(), noisy, noisy, optimizer=Adam(1e-2), steps=20, step_inputs=masked(noisy))
     losses = by_hand(twin, masked(noisy), noisy, torch.optim.Adam(twin.parameters(), lr=1e-2), steps=20)
     assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
 
@@ -164,7 +164,7 @@ def test_masked_training_is_that_by_hand():
 def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
     noisy, noise, twin = picture(1, 6, 7), picture(1, 6, 7, seed=2), small()
     views = jittered(noise, generator=generator(5))
-    states = run(small(), noise, noisy, optimizer=GradientDescent(1e-3), steps=10, views=views)
+    states = run(small(), noise, noisy, optimizer=GradientDescent(1e-3), steps=10, step_inputs=views)
     again = jittered(noise, generator=generator(5))
     drawn = [again(k) for k in range(11)]
     losses = by_hand(twin, drawn.__getitem__, noisy, torch.optim.SGD(twin.parameters(), lr=1e-3), steps=10)
@@ -174,14 +174,14 @@ def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
 def test_a_view_that_stays_is_the_plain_run_bit_by_bit():
     noisy, noise = picture(1, 6, 7), picture(1, 6, 7, seed=2)
     plain = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5)
-    viewed = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5, views=lambda k: View(noise))
+    viewed = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5, step_inputs=lambda k: StepInput(noise))
     assert [state.loss for state in plain] == [state.loss for state in viewed]
     assert torch.equal(plain[-1].estimate, viewed[-1].estimate)
 
 
 def test_the_estimate_of_a_step_is_what_the_network_makes_of_its_view():
     network, noisy = small(), picture(1, 6, 7)
-    options = {"optimizer": Adam(1e-2), "steps": 3, "subtract_start": False, "views": masked(noisy)}
+    options = {"optimizer": Adam(1e-2), "steps": 3, "subtract_start": False, "step_inputs": masked(noisy)}
     for state in train(network, noisy, noisy, **options):  # type: ignore[arg-type]
         output = network(masked(noisy)(state.number).input[None])[0]
         assert torch.equal(state.estimate, output.detach())
@@ -196,7 +196,7 @@ def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
     noise = 0.5 + 0.2 * torch.randn(1, 16, 16, generator=generator(0), dtype=torch.float64)
     plain, hidden = small(), small()
     last = run(plain, noise, noise, optimizer=Adam(1e-2), steps=150)[-1]
-    run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, views=masked(noise))
+    run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, step_inputs=masked(noise))
     assert float((last.estimate - noise).square().mean()) < 0.02
     assert float((masked_estimate(hidden, noise) - noise).square().mean()) > 0.03
 
@@ -205,7 +205,7 @@ def test_minibatches_draw_from_the_masked_loss():
     """A batch of all pixels is the whole masked loss."""
     noisy = picture(1, 6, 7)
     one, other = (
-        run(small(), noisy, noisy, optimizer=o, steps=4, views=masked(noisy), generator=generator(0))
+        run(small(), noisy, noisy, optimizer=o, steps=4, step_inputs=masked(noisy), generator=generator(0))
         for o in (StochasticGradientDescent(42, 1e-3), GradientDescent(1e-3))
     )
     assert one[-1].loss == pytest.approx(other[-1].loss, rel=1e-10)
@@ -215,15 +215,17 @@ def test_minibatches_draw_from_the_masked_loss():
 def test_on_every_device(device):
     network, noisy = small().to(device), picture(1, 6, 7).to(device)
     for views in (masked(noisy), jittered(noisy, generator=generator(0))):
-        *_, last = train(network, noisy, noisy, optimizer=Adam(), steps=2, subtract_start=False, views=views)
+        *_, last = train(
+            network, noisy, noisy, optimizer=Adam(), steps=2, subtract_start=False, step_inputs=views
+        )
         assert last.estimate.device.type == device
     assert masked_estimate(network, noisy).device.type == device
 
 
 def test_views_that_cannot_be_are_refused():
     noisy = picture(1, 6, 7)
-    with refused(ValueError, "views change the input.*give subtract_start=False"):
-        train(small(), noisy, noisy, optimizer=Adam(), steps=1, views=masked(noisy))
+    with refused(ValueError, "step_inputs change it.*give subtract_start=False"):
+        train(small(), noisy, noisy, optimizer=Adam(), steps=1, step_inputs=masked(noisy))
     with refused(PictureError, r"noisy must have shape \(C, H, W\)"):
         masked(noisy[0])
     with refused(PictureError, r"input must have shape \(C, H, W\)"):

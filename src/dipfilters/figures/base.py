@@ -39,7 +39,7 @@ def script(name: str) -> str:
 
 def style() -> str:
     """The style sheet of all figures."""
-    return (files(__package__) / "widgets.css").read_text("utf-8")
+    return (files(__package__) / "figures.css").read_text("utf-8")
 
 
 def quantised(picture: Float[Tensor, "*shape"], low: float = 0.0, high: float = 1.0) -> bytes:
@@ -63,7 +63,7 @@ def check_gray(name: str, picture: Tensor) -> None:
         )
 
 
-class Answering(anywidget.AnyWidget):
+class ComputedFigure(anywidget.AnyWidget):
     """A figure that computes in the reader's browser, with a still picture for where no script runs."""
 
     shape = traitlets.List(traitlets.Int()).tag(sync=True)

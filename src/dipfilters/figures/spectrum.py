@@ -12,13 +12,13 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
+from dipfilters.figures.base import ComputedFigure, script, style
 from dipfilters.twicing import SpectralTwicing
-from dipfilters.widgets.base import Answering, script, style
 
 LARGEST = 150_000  # bytes of eigenvalues and packed eigenvectors; a third more in the page
 
 
-class SpectrumExplorer(Answering):
+class SpectrumExplorer(ComputedFigure):
     """Eigenvalues and leading eigenvectors of several filters, and how fast twicing lets them in.
 
     Args:

@@ -17,7 +17,7 @@ from dipfilters.images import add_noise, check_picture, check_sigma
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class StepInput:
     """The input of one step.
 
     Attributes:
@@ -29,10 +29,12 @@ class View:
     pixels: Bool[Tensor, "H W"] | None = None
 
 
-Views = Callable[[int], View]
+StepInputs = Callable[[int], StepInput]
 
 
-def jittered(input: Float[Tensor, "C H W"], sigma: float = 1 / 30, *, generator: torch.Generator) -> Views:
+def jittered(
+    input: Float[Tensor, "C H W"], sigma: float = 1 / 30, *, generator: torch.Generator
+) -> StepInputs:
     """The input with fresh noise at each step: x + σ n, with n drawn from N(0, 1).
 
     Args:
@@ -48,7 +50,7 @@ def jittered(input: Float[Tensor, "C H W"], sigma: float = 1 / 30, *, generator:
     """
     check_picture(input, "input")
     check_sigma(sigma)
-    return lambda step: View(add_noise(input, sigma, generator=generator))
+    return lambda step: StepInput(add_noise(input, sigma, generator=generator))
 
 
 def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H W"]:
@@ -71,7 +73,7 @@ def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H 
     return masks
 
 
-def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> Views:
+def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> StepInputs:
     """The noisy picture with the pixels of one grid after the other hidden, and judged at those only.
 
     ::
@@ -94,11 +96,11 @@ def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> Views:
     masks = grid_masks((noisy.shape[1], noisy.shape[2]), width).to(noisy.device)
     guess = _mean_of_neighbours(noisy)
 
-    def view(step: int) -> View:
+    def step_input(step: int) -> StepInput:
         mask = masks[step % len(masks)]
-        return View(torch.where(mask, guess, noisy), mask)
+        return StepInput(torch.where(mask, guess, noisy), mask)
 
-    return view
+    return step_input
 
 
 def masked_estimate(
@@ -125,9 +127,9 @@ def masked_estimate(
 
     Source: Batson and Royer (2019) [batson2019].
     """
-    views = masked(noisy, width)
+    inputs = masked(noisy, width)
     with torch.no_grad():
-        passes = [(network(view.input[None])[0], view.pixels) for view in map(views, range(width**2))]
+        passes = [(network(one.input[None])[0], one.pixels) for one in map(inputs, range(width**2))]
         return torch.stack([output * pixels for output, pixels in passes]).sum(0)
 
 

@@ -16,12 +16,12 @@ from dipfilters.networks import Activation, Architecture, Convolution, Parametri
 Read = Literal["sigma", "theta", "gaussian"]
 
 
-class RecipeError(ValueError):
+class ProgramError(ValueError):
     """Stages that make no kernel, or a kernel or network that has no such stages; the message says why."""
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanStage:
     """The mean over common offsets of both pixels, without padding, and a part in the tangent kernel.
 
     ::
@@ -38,24 +38,24 @@ class Mean:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise RecipeError(f"size must be at least 1, got {self.size}")
+            raise ProgramError(f"size must be at least 1, got {self.size}")
         if not 0.0 <= self.part < math.inf:
-            raise RecipeError(f"part must be a finite number ≥ 0, got {self.part}")
+            raise ProgramError(f"part must be a finite number ≥ 0, got {self.part}")
 
 
 @dataclass(frozen=True)
-class Bend:
+class ActivationStage:
     """An activation of slope α: Theta ← V'(S) ∘ Theta, S ← V(S), with V and V' of :mod:`dipfilters.ntk`."""
 
     slope: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.slope < 1.0:
-            raise RecipeError(f"slope must lie in [0, 1), got {self.slope}")
+            raise ProgramError(f"slope must lie in [0, 1), got {self.slope}")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class KernelProgram:
     """A kernel between the pixels of a picture that was padded once.
 
     ::
@@ -77,7 +77,7 @@ class Recipe:
         window: The largest displacement along each axis, or None for all.
     """
 
-    stages: tuple[Mean | Bend, ...]
+    stages: tuple[MeanStage | ActivationStage, ...]
     read: Read
     bandwidth: float = math.inf
     spatial: float | None = None
@@ -85,30 +85,30 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.read not in ("sigma", "theta", "gaussian"):
-            raise RecipeError(f'read must be "sigma", "theta" or "gaussian", got {self.read!r}')
-        if self.read == "gaussian" and any(isinstance(stage, Bend) for stage in self.stages):
-            raise RecipeError('a recipe that reads "gaussian" is made of means; leave out its bends')
+            raise ProgramError(f'read must be "sigma", "theta" or "gaussian", got {self.read!r}')
+        if self.read == "gaussian" and any(isinstance(stage, ActivationStage) for stage in self.stages):
+            raise ProgramError('a program that reads "gaussian" is made of means; leave out its bends')
         if not (self.bandwidth > 0 and self.bandwidth**2 > 0):
-            raise RecipeError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
+            raise ProgramError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
         if self.spatial is not None and not (self.spatial > 0 and self.spatial**2 > 0):
-            raise RecipeError(f"spatial must be a positive number of pixels or None, got {self.spatial}")
+            raise ProgramError(f"spatial must be a positive number of pixels or None, got {self.spatial}")
         if self.window is not None and self.window < 0:
-            raise RecipeError(f"window must be a number of pixels ≥ 0 or None, got {self.window}")
+            raise ProgramError(f"window must be a number of pixels ≥ 0 or None, got {self.window}")
 
     @property
     def shrink(self) -> int:
         """By how many rows and columns the result is smaller than the padded picture."""
-        return sum(stage.size - 1 for stage in self.stages if isinstance(stage, Mean))
+        return sum(stage.size - 1 for stage in self.stages if isinstance(stage, MeanStage))
 
     def shape(self, padded: Float[Tensor, "C h w"]) -> tuple[int, int]:
         """Height and width of the result, whose product is N.
 
         Raises:
-            RecipeError: The padded picture is too small.
+            ProgramError: The padded picture is too small.
         """
         height, width = (int(side) - self.shrink for side in padded.shape[1:])
         if min(height, width) < 1:
-            raise RecipeError(
+            raise ProgramError(
                 f"a padded picture of {padded.shape[1]}×{padded.shape[2]} pixels is too small: the stages "
                 f"take away {self.shrink} rows and columns; pad by {self.shrink // 2} on every side"
             )
@@ -118,11 +118,11 @@ class Recipe:
         """The shape of the result, once the columns are found to fit it.
 
         Raises:
-            RecipeError: The padded picture is too small, or the columns are of another length.
+            ProgramError: The padded picture is too small, or the columns are of another length.
         """
         height, width = self.shape(padded)
         if columns.ndim != 2 or len(columns) != height * width:
-            raise RecipeError(
+            raise ProgramError(
                 f"columns must be {height * width}×m for {height}×{width} pixels, got {tuple(columns.shape)}"
             )
         return height, width
@@ -141,7 +141,7 @@ class Recipe:
         """S of each pixel with itself as each bend finds it, in float64: bends leave it as it is."""
         power, found = padded.double().square().mean(0), []
         for stage in self.stages:
-            if isinstance(stage, Bend):
+            if isinstance(stage, ActivationStage):
                 found.append(power)
             else:
                 power = box_mean(power, stage.size)
@@ -153,7 +153,7 @@ class Recipe:
         sigma = padded.double().square().mean(0)
         theta = torch.zeros_like(sigma)
         for stage in self.stages:
-            if isinstance(stage, Mean):
+            if isinstance(stage, MeanStage):
                 sigma = box_mean(sigma, stage.size)
                 theta = box_mean(theta, stage.size) + stage.part * sigma
         value = {"sigma": sigma, "theta": theta, "gaussian": torch.ones_like(sigma)}[self.read]
@@ -172,44 +172,46 @@ def box_mean(plane: Float[Tensor, "h w"], size: int) -> Float[Tensor, "_h _w"]:
     return plane / size**2
 
 
-def recipe_of_kernel(
+def program_of_kernel(
     kernel: Kernel, patch_size: int, *, spatial: float | None = None, window: int | None = None
-) -> Recipe:
-    """The recipe of a kernel between patches, for a picture padded by ``patch_size // 2``.
+) -> KernelProgram:
+    """The program of a kernel between patches, for a picture padded by ``patch_size // 2``.
 
     Raises:
-        RecipeError: A kernel that is none of the package's own.
+        ProgramError: A kernel that is none of the package's own.
     """
     if isinstance(kernel, GaussianKernel):
-        stages: tuple[Mean | Bend, ...] = (Mean(patch_size),)
-        return Recipe(stages, "gaussian", kernel.bandwidth, spatial=spatial, window=window)
+        stages: tuple[MeanStage | ActivationStage, ...] = (MeanStage(patch_size),)
+        return KernelProgram(stages, "gaussian", kernel.bandwidth, spatial=spatial, window=window)
     if isinstance(kernel, ArcCosineKernel):
-        return Recipe((Mean(patch_size), Bend()), "sigma", spatial=spatial, window=window)
+        return KernelProgram(
+            (MeanStage(patch_size), ActivationStage()), "sigma", spatial=spatial, window=window
+        )
     if isinstance(kernel, OneLayerTangentKernel):
-        stages = (Mean(patch_size, part=1.0), Bend(), Mean(1, part=1.0))
-        return Recipe(stages, "theta", spatial=spatial, window=window)
-    raise RecipeError(f"{type(kernel).__name__} has no recipe; compute its products tile by tile")
+        stages = (MeanStage(patch_size, part=1.0), ActivationStage(), MeanStage(1, part=1.0))
+        return KernelProgram(stages, "theta", spatial=spatial, window=window)
+    raise ProgramError(f"{type(kernel).__name__} has no program; compute its products tile by tile")
 
 
-def recipe_of_architecture(
+def program_of_architecture(
     architecture: Architecture, *, parametrization: Parametrization = "tangent"
-) -> Recipe:
-    """The recipe of a network's tangent kernel, for a picture padded by ``architecture.radius``.
+) -> KernelProgram:
+    """The program of a network's tangent kernel, for a picture padded by ``architecture.radius``.
 
     Each convolution's part in Theta is that of :func:`dipfilters.tangent_kernel`.
 
     Raises:
-        RecipeError: A network that does not pad once, whose planes do not stay apart.
+        ProgramError: A network that does not pad once, whose planes do not stay apart.
     """
     if not architecture.pad_once:
-        raise RecipeError("only networks that pad once have a recipe; form the dense kernel of this one")
-    stages: list[Mean | Bend] = []
+        raise ProgramError("only networks that pad once have a program; form the dense kernel of this one")
+    stages: list[MeanStage | ActivationStage] = []
     channels = 0.0  # as a multiple of the width: the input's do not grow
     for layer, gain in with_gains(architecture.layers):
         if isinstance(layer, Convolution):
             part = 1.0 if parametrization == "tangent" else channels * layer.size**2 / gain**2
-            stages.append(Mean(layer.size, part * layer.trained))
+            stages.append(MeanStage(layer.size, part * layer.trained))
             channels = layer.channels
         elif isinstance(layer, Activation):
-            stages.append(Bend(layer.slope))
-    return Recipe(tuple(stages), "theta")
+            stages.append(ActivationStage(layer.slope))
+    return KernelProgram(tuple(stages), "theta")

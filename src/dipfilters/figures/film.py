@@ -13,7 +13,7 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from dipfilters.widgets.base import Answering, script, style
+from dipfilters.figures.base import ComputedFigure, script, style
 
 LARGEST = 300_000  # bytes of packed frames; a third more in the page
 
@@ -40,7 +40,7 @@ class FilmRun:
     rows: np.ndarray | None = None
 
 
-class TrainingFilm(Answering):
+class TrainingFilm(ComputedFigure):
     """Play stored trainings in step: outputs, PSNR, and the filter row of a pixel, which may change.
 
     Args:

@@ -10,10 +10,10 @@ is in its traits, and setting them moves the figure.
 * :class:`SpectrumExplorer`: eigenvalues, eigenvectors, degrees of freedom.
 """
 
-from dipfilters.widgets.film import FilmRun, TrainingFilm
-from dipfilters.widgets.lab import ArcCosineLab
-from dipfilters.widgets.player import TwicingPlayer
-from dipfilters.widgets.rows import RowExplorer
-from dipfilters.widgets.spectrum import SpectrumExplorer
+from dipfilters.figures.film import FilmRun, TrainingFilm
+from dipfilters.figures.lab import ArcCosineLab
+from dipfilters.figures.player import TwicingPlayer
+from dipfilters.figures.rows import RowExplorer
+from dipfilters.figures.spectrum import SpectrumExplorer
 
 __all__ = ["ArcCosineLab", "FilmRun", "RowExplorer", "SpectrumExplorer", "TrainingFilm", "TwicingPlayer"]

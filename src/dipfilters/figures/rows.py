@@ -10,16 +10,16 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dipfilters.figures.base import ComputedFigure, check_gray, quantised, script, style
 from dipfilters.filters import KernelFilter
 from dipfilters.images import PictureError, pixel_numbers
 from dipfilters.kernels import gaussian_kernel, one_layer_tangent_kernel
 from dipfilters.patches import check_patch_size
-from dipfilters.widgets.base import Answering, check_gray, quantised, script, style
 
 PATCH_SIZES = (1, 3, 5, 7, 9)
 
 
-class RowExplorer(Answering):
+class RowExplorer(ComputedFigure):
     """Point at a pixel and see its filter rows, of non-local means and of the tangent kernel.
 
     Both rows are normalised to sum to one. Computed in the browser from ``noisy`` in 256 levels between its
