@@ -1,12 +1,11 @@
 """`make zip`: the built site as one file to take along; its first page opens without server or network."""
 
-import argparse
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import notebooks
-from tools.errors import BuildFailed, run_main
+from tools.book import Book, command_line
+from tools.errors import run_main
 
 FOLDER = "the-filter-inside-the-network"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip knows: the same pages make the same bytes
@@ -19,7 +18,7 @@ Unpack the whole folder {FOLDER} first: a browser cannot follow links within a z
 
 
 def contents(site: Path) -> Iterator[Path]:
-    """The files to take along: not those of use on a server alone, nor maps for who debugs the theme."""
+    """The files to take along: without those of use on a server alone, and the theme's source maps."""
     for path in sorted(site.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(site).parts)
         if path.is_file() and not hidden and path.suffix != ".map" and path.name not in ONLINE:
@@ -41,14 +40,9 @@ def write(site: Path, target: Path) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Pack the built book."""
-    parser = argparse.ArgumentParser(prog="python -m tools.archive", description=__doc__)
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT)
-    root = parser.parse_args(arguments).root.resolve()
-    site = root / "_build" / "html"
-    if not (site / "index.html").is_file():
-        raise BuildFailed("no built book to pack; `make zip` builds it first")
-    target = root / "_build" / "book.zip"
-    write(site, target)
+    book = Book(command_line(__doc__).parse_args(arguments).root)
+    target = book.root / "_build" / "book.zip"
+    write(book.built("zip"), target)
     print(f"{target.stat().st_size / 1e6:.1f} MB: {target}")
 
 

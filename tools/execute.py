@@ -5,11 +5,8 @@ as it was. A run with parameters touches neither the committed notebook nor the 
 `_build/runs/`, on copies of them.
 """
 
-import argparse
 import ast
-import contextlib
 import copy
-import fcntl
 import hashlib
 import logging
 import os
@@ -17,45 +14,19 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import fresh, notebooks, readme, record, widgets
-from tools.errors import (
-    Busy,
-    CellFailed,
-    EditedMeanwhile,
-    PictureMissing,
-    StderrRefused,
-    UnknownParameter,
-    UnknownProfile,
-    WrongParameter,
-    run_main,
-)
-from tools.sources import PACKAGE, Package
+from dipfilters.images import PICTURES
+from tools import notebooks, readme, record, widgets
+from tools.book import Book, command_line
+from tools.errors import BookError, run_main
 
 PROFILES = ("quick", "full")
-
-
-@contextlib.contextmanager
-def lock(root: Path, name: str = "execute", doing: str = "executing notebooks") -> Iterator[None]:
-    """Hold the right to execute, or build, below `root`; the system frees it however the process ends."""
-    path = root / "_build" / f"{name}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise Busy(f"process {file.read()} is {doing}; wait for it, or end it") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def overrides(given: Sequence[str], values: dict[str, Any], name: str, folders: list[Path]) -> dict[str, Any]:
@@ -64,14 +35,14 @@ def overrides(given: Sequence[str], values: dict[str, Any], name: str, folders: 
     for pair in given:
         key, _, text = pair.partition("=")
         if key not in values:
-            raise UnknownParameter(f"{name} has no parameter {key!r}; it has {', '.join(values)}")
+            raise BookError(f"{name} has no parameter {key!r}; it has {', '.join(values)}")
         found[key] = _value(key, text, values[key], folders)
     return found
 
 
 def _value(key: str, text: str, default: Any, folders: list[Path]) -> Any:
     if key == "profile" and text not in PROFILES:
-        raise UnknownProfile(f"profile={text}: no such profile; known are {', '.join(PROFILES)}")
+        raise BookError(f"profile={text}: no such profile; known are {', '.join(PROFILES)}")
     if key == "image":
         return _picture(text, folders)
     if isinstance(default, str):
@@ -85,13 +56,11 @@ def _value(key: str, text: str, default: Any, folders: list[Path]) -> Any:
         return value
     if type(value) is not kind:
         like = 64 if default is None else default
-        raise WrongParameter(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}={like}")
+        raise BookError(f"{key}={text}: {key} must be of type {kind.__name__}, like {key}={like}")
     return value
 
 
 def _picture(text: str, folders: list[Path]) -> str:
-    from dipfilters.images import PICTURES  # imports torch, needed only when a picture is asked for
-
     if text in PICTURES:
         return text
     for folder in folders:
@@ -99,7 +68,7 @@ def _picture(text: str, folders: list[Path]) -> str:
         if path.is_file():
             return str(path)
     looked = ", ".join(dict.fromkeys(str(folder) for folder in folders))
-    raise PictureMissing(
+    raise BookError(
         f"image={text}: no such file (looked in {looked}); give a path, or one of {', '.join(PICTURES)}"
     )
 
@@ -126,8 +95,9 @@ def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = No
     Its kernel works in `folder`, where it finds stored runs and pictures; by default where the notebook is.
     """
     values = notebooks.parameters(notebook, path.name)
-    facts = record.inputs(notebook, path.name, Package(root), folder)
-    facts |= record.provenance(root, path, values.get("device"))
+    package = Book(root).package  # read now: it may have been edited since the run before
+    facts = record.inputs(notebook, path.name, package, folder)
+    facts |= record.origin(root, path, values.get("device"))
     begun = time.monotonic()
     executed = _papermill(root, path, notebook, folder or path.parent)
     facts["seconds"] = round(time.monotonic() - begun, 1)
@@ -138,7 +108,7 @@ def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = No
             cell.outputs = kept_outputs(cell, done.outputs, path.name)
     result.metadata.pop("widgets", None)
     widgets.keep(result, executed)
-    result.metadata.setdefault(PACKAGE, NotebookNode())["run"] = facts
+    result.metadata.setdefault(record.PACKAGE, NotebookNode())["run"] = facts
     return result
 
 
@@ -164,12 +134,12 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode, folder: Path) -> 
         )
     except papermill.PapermillExecutionError as error:
         cell = notebook.cells[error.cell_index]
-        raise CellFailed(
+        raise BookError(
             f"{path.name}, cell {error.exec_count} ({notebooks.first_line(cell)}): "
             f"{error.ename}: {error.evalue}\nthe notebook is as it was; correct the cell and run again"
         ) from error
     except (DeadKernelError, CellTimeoutError) as error:
-        raise CellFailed(
+        raise BookError(
             f"{path.name}: its kernel died ({error}), mostly for want of memory; the notebook is as it was"
         ) from error
     return executed
@@ -182,7 +152,7 @@ def kept_outputs(cell: NotebookNode, outputs: list[NotebookNode], name: str) -> 
         if output.output_type == "stream" and output.name == "stderr":
             if "progress" in notebooks.tags(cell):
                 continue
-            raise StderrRefused(
+            raise BookError(
                 f"{name}, cell {cell.execution_count} ({notebooks.first_line(cell)}) wrote to stderr:\n"
                 f"{output.text.rstrip()}\nthe notebook is as it was; remove the cause"
             )
@@ -200,7 +170,7 @@ def execute_in_place(root: Path, path: Path) -> None:
     if path.read_bytes() != before:
         kept = root / "_build" / "runs" / path.name
         notebooks.write(result, kept)
-        raise EditedMeanwhile(f"{path.name} was edited while it ran; the run is at {kept}; run again")
+        raise BookError(f"{path.name} was edited while it ran; the run is at {kept}; run again")
     notebooks.write(result, path)
     readme.refresh(root, result)
 
@@ -250,36 +220,33 @@ def _copied_picture(image: str, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run what is asked for: one chapter or all, as published or with other parameters."""
-    parser = argparse.ArgumentParser(prog="python -m tools.execute", description=__doc__)
+    """Run what is asked for: one chapter or all that are stale, as published or with other parameters."""
+    parser = command_line(__doc__)
     parser.add_argument("chapter", nargs="?", help="number or name; runs even if it is up to date")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="given")
     parser.add_argument("--from", type=Path, default=Path.cwd(), help="where pictures are", dest="home")
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT)
     asked = parser.parse_args(arguments)
-    root = asked.root.resolve()
-    chosen = [notebooks.chapter(root, asked.chapter)] if asked.chapter else notebooks.chapters(root)
+    book = Book(asked.root)
+    folders = [asked.home.resolve(), Path.cwd()]
+    chosen = [book.chapter(asked.chapter)] if asked.chapter else book.chapters
     values = {
         path: overrides(
-            asked.given,
-            notebooks.parameters(notebooks.read(path), path.name),
-            path.name,
-            [asked.home.resolve(), Path.cwd()],
+            asked.given, notebooks.parameters(book.notebooks[path], path.name), path.name, folders
         )
         for path in chosen
     }
-    with lock(root):
+    with book.lock("execute", "executing notebooks"):
         if not asked.chapter and not asked.given:
-            chosen = list(fresh.stale(root))
+            chosen = list(book.stale)
         if not chosen:
             print("all notebooks are up to date")
             return
         for path in tqdm(chosen, desc="notebooks", unit="notebook"):
             if asked.given:
-                result = execute_beside(root, path, values[path])
+                result = execute_beside(book.root, path, values[path])
                 tqdm.write(f"{result}\n  open it: make lab, or jupyter lab '{result}'")
             else:
-                execute_in_place(root, path)
+                execute_in_place(book.root, path)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Other people's sites come and go, and this machine may be off the network: neith
 broken link within the book alone makes the check fail. Sphinx's own link checker does the trying.
 """
 
-import argparse
 import json
 import os
 from collections import defaultdict
@@ -15,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
-from tools import address, build, notebooks
-from tools.errors import BuildFailed, LinksBroken, run_main
+from tools import address, build
+from tools.book import Book, command_line
+from tools.errors import BookError, run_main
 
 SECONDS = 20  # for one address
 
@@ -56,24 +56,24 @@ def inside(site: Path, folder: str = "/") -> Iterator[str]:
                 yield f"{name} -> {link}: no such anchor"
 
 
-def outside(root: Path) -> dict[str, list[str]]:
+def outside(book: Book) -> dict[str, list[str]]:
     """Let Sphinx try the pages' links to elsewhere; gives those that did not answer, and where they stand."""
-    work = root / "_build" / "linkcheck"
-    stage = work / "stage"
-    build.stage(root, stage, address.published(root))
-    settings = notebooks.settings(stage, "_config.yml")
-    settings["sphinx"]["config"] |= {
+    work = book.root / "_build" / "linkcheck"
+    stage, to = work / "stage", address.published(book)
+    build.stage(book, stage, to)
+    config = build.staged_config(book, to)
+    config["sphinx"]["config"] |= {
         "linkcheck_timeout": SECONDS,
         "linkcheck_retries": 1,
         "linkcheck_rate_limit_timeout": SECONDS,
         "linkcheck_anchors": False,  # pages that scripts make have none before they ran
     }
-    build.write_settings(stage, settings)
+    build.write_config(stage, config)
     words = ["build", "--builder", "linkcheck", "--path-output", str(work), str(stage)]
-    done = build.jupyter_book(root, words)
+    done = build.jupyter_book(book.root, words)
     answers = next(iter(work.rglob("output.json")), None)
     if answers is None:
-        raise BuildFailed(f"{done.stdout[-2000:]}\nthe links could not be tried")
+        raise BookError(f"{done.stdout[-2000:]}\nthe links could not be tried")
     silent: dict[str, list[str]] = defaultdict(list)
     for line in answers.read_text("utf-8").splitlines():
         answer = json.loads(line)
@@ -84,16 +84,11 @@ def outside(root: Path) -> dict[str, list[str]]:
 
 def main(arguments: Sequence[str]) -> None:
     """Check both kinds of links of the built book."""
-    parser = argparse.ArgumentParser(prog="python -m tools.linkcheck", description=__doc__)
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT)
-    root = parser.parse_args(arguments).root.resolve()
-    site = root / "_build" / "html"
-    if not (site / "index.html").is_file():
-        raise BuildFailed("no built book to check; `make linkcheck` builds it first")
-    if broken := list(inside(site, address.published(root).folder)):
-        raise LinksBroken("\n".join([*broken, "correct these links"]))
+    book = Book(command_line(__doc__).parse_args(arguments).root)
+    if broken := list(inside(book.built("linkcheck"), address.published(book).folder)):
+        raise BookError("\n".join([*broken, "correct these links"]))
     print("every link within the book leads somewhere; trying those to elsewhere", flush=True)
-    silent = outside(root)
+    silent = outside(book)
     marker = "::warning::" if os.environ.get("GITHUB_ACTIONS") else "warning: "
     for link, places in sorted(silent.items()):
         print(f"{marker}{link} did not answer; it stands in {'; '.join(places)}")

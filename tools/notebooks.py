@@ -2,54 +2,15 @@
 
 import ast
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from nbformat import NotebookNode
 
-from tools.errors import BadSettings, NotebookUnreadable, UnknownChapter
+from tools.errors import BookError
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def settings(root: Path, name: str) -> Any:
-    """The content of the YAML file `name`."""
-    try:
-        return yaml.safe_load((root / name).read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise BadSettings(f"{name} cannot be read: {error}; restore it with `git checkout {name}`") from error
-
-
-def pages(root: Path) -> list[str]:
-    """The pages of the book, without suffix, in the order of _toc.yml."""
-
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            yield from (node[key] for key in ("root", "file") if key in node)
-            node = [value for key, value in node.items() if key not in ("root", "file")]
-        if isinstance(node, list):
-            for child in node:
-                yield from walk(child)
-
-    return list(walk(settings(root, "_toc.yml")))
-
-
-def chapters(root: Path) -> list[Path]:
-    """The notebooks of the book in the order of _toc.yml."""
-    return [root / f"{page}.ipynb" for page in pages(root) if page.startswith("notebooks/")]
-
-
-def chapter(root: Path, wanted: str) -> Path:
-    """The notebook of that name ("02-twicing") or number ("02", "2")."""
-    known = {path.stem: path for path in chapters(root)}
-    number = wanted.zfill(2)
-    found = [path for stem, path in known.items() if wanted == stem or stem.startswith(f"{number}-")]
-    if len(found) != 1:
-        raise UnknownChapter(f"CHAPTER={wanted}: no such chapter; known are {', '.join(known)}")
-    return found[0]
 
 
 def read(path: Path) -> NotebookNode:
@@ -57,19 +18,19 @@ def read(path: Path) -> NotebookNode:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise NotebookUnreadable(f"{path.name} cannot be read: {error}") from error
+        raise BookError(f"{path.name} cannot be read: {error}") from error
     if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
-        raise NotebookUnreadable(f"{path.name} holds the marks of an unfinished merge; resolve it first")
+        raise BookError(f"{path.name} holds the marks of an unfinished merge; resolve it first")
     try:
         notebook: NotebookNode = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except json.JSONDecodeError as error:
-        raise NotebookUnreadable(f"{path.name} is no JSON (line {error.lineno}): {error.msg}") from error
+        raise BookError(f"{path.name} is not valid JSON (line {error.lineno}): {error.msg}") from error
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise NotebookUnreadable(f"{path.name} is no notebook of format 4: {reason}") from error
+        raise BookError(f"{path.name} is not a notebook of format 4: {reason}") from error
     if any("id" not in cell for cell in notebook.cells):
-        raise NotebookUnreadable(f"{path.name} has cells without id; open it in JupyterLab and save it once")
+        raise BookError(f"{path.name} has cells without id; open it in JupyterLab and save it once")
     return notebook
 
 
@@ -111,10 +72,10 @@ def parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
             for statement in ast.parse(cell.source).body:
                 target = statement.targets[0] if isinstance(statement, ast.Assign) else None
                 if not isinstance(target, ast.Name) or not isinstance(statement, ast.Assign):
-                    raise ValueError(f"`{ast.unparse(statement)}` is no plain assignment")
+                    raise ValueError(f"`{ast.unparse(statement)}` is not a plain assignment")
                 values[target.id] = ast.literal_eval(statement.value)
         except (SyntaxError, ValueError) as error:
-            raise NotebookUnreadable(
+            raise BookError(
                 f"{name}: the parameters cell may only set names to literal values: {error}"
             ) from error
     return values

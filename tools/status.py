@@ -6,15 +6,15 @@ from xml.etree import ElementTree
 from nbformat import NotebookNode
 
 from tools import notebooks, record
-from tools.sources import PACKAGE, Package
+from tools.book import Book
 
-REPORT = Path("_build", "quick", "report.xml")  # of `make test-notebooks`, beside the copies that it ran
+REPORT = Path("_build", "quick", "report.xml")  # of `make test`, beside the copies that it ran
 
 HEAD = """# Status
 
-Each notebook of this book was executed before the book was built, and the build refuses a notebook whose
-code cells, parameters, picture, or data and modules of `dipfilters` changed since. This page says when and
-with what each one ran.
+Each notebook of this book was executed before the book was built. Where its code cells, parameters, picture,
+or the functions, classes and files of `dipfilters` that it reaches changed since, its page says so, and it is not
+published. This page says when and with what each one ran.
 
 | Notebook | Run on | Seconds | Cells tested | Pinned libraries |
 |---|---|--:|---|---|
@@ -38,23 +38,23 @@ def _title(notebook: NotebookNode) -> str:
     return next(line[2:] for line in lines if line.startswith("# "))
 
 
-def tested(root: Path) -> dict[str, str]:
-    """What `make test-notebooks` found of each notebook, as far as that holds for the notebook of now."""
-    report = root / REPORT
+def tested(book: Book) -> dict[str, str]:
+    """What `make test` found of each notebook, as far as that holds for the notebook of now."""
+    report = book.root / REPORT
     try:
         suite = next(ElementTree.parse(report).iter("testsuite"))
     except (OSError, ElementTree.ParseError, StopIteration):
         return {}
     day = suite.get("timestamp", "")[:10]
-    found, package = {}, Package(root)
-    for path in notebooks.chapters(root):
+    found = {}
+    for path, notebook in book.notebooks.items():
         cells = [
             case for case in suite.iter("testcase") if case.get("classname", "").endswith(f".{path.name}")
         ]
         if not cells or not (copy := report.with_name(path.name)).is_file():
             continue
-        then = notebooks.read(copy).metadata.get(PACKAGE, {}).get("tested")
-        if then != record.code(notebooks.read(path), path.name, package):
+        then = notebooks.read(copy).metadata.get(record.PACKAGE, {}).get("tested")
+        if then != record.code(notebook, path.name, book.package):
             continue
         failed = sum(len(case) > 0 for case in cells)
         found[path.name] = f"{failed} of {len(cells)} failed" if failed else f"{len(cells)} passed"
@@ -62,8 +62,7 @@ def tested(root: Path) -> dict[str, str]:
     return found
 
 
-def _row(path: Path, lock: str, results: dict[str, str]) -> str:
-    notebook = notebooks.read(path)
+def _row(path: Path, notebook: NotebookNode, lock: str, results: dict[str, str]) -> str:
     run = record.stored(notebook) or {}
     cells = [
         f"[{_title(notebook)}](../notebooks/{path.name})",
@@ -75,8 +74,7 @@ def _row(path: Path, lock: str, results: dict[str, str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
 
 
-def _detail(path: Path) -> str:
-    notebook = notebooks.read(path)
+def _detail(notebook: NotebookNode) -> str:
     run = record.stored(notebook)
     if run is None:
         return f"\n**{_title(notebook)}** was never run.\n"
@@ -91,9 +89,8 @@ def _detail(path: Path) -> str:
     return f"\n**{_title(notebook)}**\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines.items())
 
 
-def page(root: Path) -> str:
+def page(book: Book) -> str:
     """The page as Markdown."""
-    lock, paths = record.lock_digest(root), notebooks.chapters(root)
-    results = tested(root)
-    rows = "".join(_row(path, lock, results) for path in paths)
-    return HEAD + rows + FOOT + "".join(_detail(path) for path in paths)
+    results = tested(book)
+    rows = [_row(path, notebook, book.lock_digest, results) for path, notebook in book.notebooks.items()]
+    return HEAD + "".join(rows) + FOOT + "".join(map(_detail, book.notebooks.values()))
