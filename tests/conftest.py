@@ -1,6 +1,13 @@
 """What holds for all tests."""
 
+import signal
+
 import matplotlib
 
 # No window, whatever the machine's screen; notebooks run in kernels of their own and keep theirs.
 matplotlib.use("Agg")
+
+# Whoever is started with `&` or under nohup ignores an interruption, and so would all the processes that tests
+# start, those too that a test interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,86 +2,71 @@
 
 import os
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
-from tools import environments
-from tools.environments import Environment, pins
-from tools.errors import EnvironmentBroken
 from tools.notebooks import ROOT
 
-PUBLISHED = pins((ROOT / environments.COLAB).read_text("utf-8"))
+BOUNDS = dict(
+    line.split(">=")
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+)
 
 
-def make(target: str) -> str:
-    """What `make target` prints, once it has passed."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(["make", target], cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    print(done.stdout)
+def session(name: str) -> str:
+    """What the session prints, once it has passed."""
+    kept = {key: value for key, value in os.environ.items() if key != "NOX_SESSION"}
+    command = [sys.executable, "-m", "nox", "--session", name]
+    done = subprocess.run(
+        command, cwd=ROOT, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 @pytest.mark.long
 def test_colab() -> None:
     """The install cell changes nothing that was there, and every notebook runs."""
-    told = make("test-colab")
-    assert re.search(r"the install cell took \d+ s and added .*dipfilters .*; it changed nothing", told)
-    assert (
-        f"{len(list((ROOT / 'notebooks').glob('*.ipynb')))} notebooks passed with Colab's libraries" in told
-    )
-    held, wanted = Environment(ROOT, "colab").versions(), environments.colab_pins(ROOT, None)
-    assert {name: held[name] for name in wanted} == wanted
+    told = session("colab")
+    assert re.search(r"the install cell added .*dipfilters .*; it changed nothing", told)
+    number = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert f"{number} notebooks passed with Colab's libraries" in told
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("which", environments.RESOLUTIONS)
-def test_bounds(which: str) -> None:
-    told = make(f"test-{which}")
+@pytest.mark.parametrize("name", ["lowest", "newest"])
+def test_bounds(name: str) -> None:
+    told = session(name)
     passed = re.search(r"(\d+) passed", told)
     assert passed
-    assert int(passed[1]) > 1000
-    if which == "lowest":
-        bounds = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-        for line in bounds:
-            name, bound = line.split(">=")
-            if name != "torch":  # the one that is here
-                assert re.search(rf"\b{name} {re.escape(bound)}(\.\d+)*\b", told), line
+    assert int(passed[1]) > 500
+    if name == "lowest":
+        held = dict(re.findall(r"^([\w-]+)\s+([\d.]+)", told, re.MULTILINE))
+        wrong = {
+            library: (bound, held.get(library))
+            for library, bound in BOUNDS.items()
+            if library != "torch" and not f"{held.get(library)}.".startswith(f"{bound}.")
+        }
+        assert wrong == {}, "torch alone, the one that can be had, may be newer"
 
 
 @pytest.mark.long
-def test_a_stranger_s_installation() -> None:
-    told = make("test-clean")
-    gain = re.search(r"([\d.]+) dB gained by the package in .*\.venv-clean/lib/.*site-packages", told)
+def test_a_strangers_installation() -> None:
+    told = session("clean")
+    gain = re.search(r"([\d.]+) dB gained by the package in .*\.nox/clean/lib/.*site-packages", told)
     assert gain
     assert float(gain[1]) > 1
 
 
 def test_no_bound_is_above_what_colab_holds() -> None:
     """Else the install cell would change what Colab holds: the first cause of notebooks that die there."""
-    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-    both = 0
-    for line in bounds:
-        name, bound = line.split(">=")
-        if name in PUBLISHED:
-            both += 1
-            assert tuple(map(int, bound.split("."))) <= tuple(map(int, PUBLISHED[name].split("."))), line
-    assert both == 5
-
-
-def test_every_test_for_other_libraries_is_there() -> None:
-    assert [name for name in environments.TESTS if not (ROOT / "tests" / name).exists()] == []
-
-
-def test_what_fails_in_an_environment_is_said(tmp_path: Path) -> None:
-    broken = Environment(tmp_path, "broken")
-    with pytest.raises(EnvironmentBroken, match="cannot be made; name a Python that has venv"):
-        broken.make(shutil.which("false") or "/bin/false")
-    with pytest.raises(EnvironmentBroken, match=r"No module named 'nowhere'(.|\n)*\.venv-broken: .* fails"):
-        Environment(ROOT, "broken")._run(
-            [shutil.which("python3") or "python3", "-c", "import nowhere"], "fails"
-        )
+    text = (ROOT / "tools" / "colab.txt").read_text("utf-8")
+    colab = dict(re.findall(r"^([\w-]+)==(\S+)", text, re.MULTILINE))
+    both = BOUNDS.keys() & colab.keys()
+    assert len(both) == 5
+    for library in both:
+        bound, held = (tuple(map(int, version.split("."))) for version in (BOUNDS[library], colab[library]))
+        assert bound <= held, library

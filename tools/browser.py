@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.errors import BrowserMissing, run_main
+from tools.errors import BookError, run_main
 
 NAMES = ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser", "chrome", "microsoft-edge")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
-REMEDY = "`make test-nobrowser` runs all tests that need none"
+REMEDY = "`make test BROWSER=no` runs all tests that need none"
+# The fonts are those that its package would recommend; without any, no text has a width.
+PACKAGES = ("chromium", "fonts-liberation")
 
 
 def runs(path: str) -> bool:
@@ -40,7 +42,7 @@ def installed() -> str | None:
     if chosen := os.environ.get("CHROME"):
         path = shutil.which(chosen)
         if path is None or not runs(path):
-            raise BrowserMissing(f"CHROME={chosen}: no browser that runs; correct or unset it; {REMEDY}")
+            raise BookError(f"CHROME={chosen}: no browser that runs; correct or unset it; {REMEDY}")
         return path
     return next(filter(runs, _candidates()), None)
 
@@ -52,7 +54,7 @@ def command() -> list[str]:
     except OSError:
         system = {}
     if system.get("ID") == "debian":
-        return ["apt-get", "install", "-y", "chromium"]
+        return ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
     return [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"]
 
 
@@ -62,13 +64,14 @@ def find() -> str:
         return path
     words = command()
     if words[0] == "apt-get" and os.geteuid() == 0:
-        print("no Chrome or Chromium here; installing Debian's chromium", file=sys.stderr)
+        print("no Chrome or Chromium here; installing Debian's chromium, a minute", file=sys.stderr)
         for step in (["apt-get", "update"], words):
-            subprocess.run([*step, "-qq"], check=False, stdout=sys.stderr)
+            done = subprocess.run(step, check=False, capture_output=True, text=True)
         if path := installed():
             return path
+        sys.stderr.write(done.stdout + done.stderr)
     quoted = " ".join(f"'{word}'" if " " in word else word for word in words)
-    raise BrowserMissing(
+    raise BookError(
         f"the tests need a Chrome or Chromium, and none was found ($CHROME, then {', '.join(NAMES)}; "
         "Ubuntu's chromium package is a stub for snap and does not count). Install one with:\n"
         f"  {'sudo ' if words[0] == 'apt-get' else ''}{quoted}\n{REMEDY}"

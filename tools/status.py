@@ -13,8 +13,8 @@ REPORT = Path("_build", "quick", "report.xml")  # of `make test`, beside the cop
 HEAD = """# Status
 
 Each notebook of this book was executed before the book was built. Where its code cells, parameters, picture,
-or the functions, classes and files of `dipfilters` that it reaches changed since, its page says so, and it is not
-published. This page says when and with what each one ran.
+or the functions, classes and files of `dipfilters` that it reaches changed since, its page says so, and it is
+not published. This page says when and with what each one ran.
 
 | Notebook | Run on | Seconds | Cells tested | Pinned libraries |
 |---|---|--:|---|---|
