@@ -4,7 +4,8 @@ lowest, newest
     The package's tests on the working tree, with the lowest or the newest libraries that pyproject.toml
     allows. torch is neither, but the one it pins; UV_NO_CONFIG=1 lifts the pin.
 colab
-    The commit checked out, installed by the notebooks' install cell where Colab's libraries are; every notebook.
+    The commit checked out, installed by the notebooks' install cell where Colab's libraries are, and every
+    notebook there.
 clean
     The commit checked out, installed as a stranger would, away from the repository.
 """

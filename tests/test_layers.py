@@ -99,8 +99,7 @@ def test_the_package_stays_small_enough_to_read() -> None:
     drawing, the interactive figures, the keeping of stored runs, and the checks of students' answers, with
     which no chapter computes, are apart as well.
     """
-    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "provenance",
-    "records", "checks")}
+    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "provenance", "records", "checks")}
     paths = [
         p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "figures") and p not in apart
     ]

@@ -49,7 +49,7 @@ def test_workflows_follow_githubs_schema() -> None:
 
 
 def test_nothing_is_unsafe() -> None:
-    """Actions pinned by commit, no credentials left behind, no trigger that strangers misuse: zizmor looks."""
+    """Actions by their commits, no credentials left behind, no trigger that strangers can misuse."""
     done = zizmor(ROOT / ".github")
     assert done.returncode == 0, done.stdout
 

@@ -1,8 +1,8 @@
 """`make address TO=OWNER/NAME`: let the book name another repository.
 
 Install cells, Colab links, links in the README, in pages and in CITATION.cff all name the repository, or the
-site that GitHub Pages makes of it. They are rewritten as text, _config.yml among them, so that a notebook keeps
-its outputs and its record to the byte.
+site that GitHub Pages makes of it. They and _config.yml are rewritten as text, so that a notebook keeps its
+outputs and its record to the byte.
 
 A build may be another repository's, a fork's: then the environment names it, and the staged copy of the pages
 is rewritten, without a commit.

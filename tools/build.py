@@ -160,8 +160,15 @@ def report_stale(book: Book, strict: bool) -> None:
         return
     lines = [f"{path.name}: {reason}" for path, reasons in book.stale.items() for reason in reasons]
     if strict:
-        raise BookError("\n".join([*lines, "out of date, and not published so; `make execute` runs them"]))
-    print("\n".join([*lines, "out of date, and said so on their pages; `make execute` runs them"]))
+        raise BookError(
+            "\n".join(
+                [
+                    *lines,
+                    "these chapters are out of date, and not published so; `make execute` runs them",
+                ]
+            )
+        )
+    print("\n".join([*lines, "these chapters are out of date, as their pages say; `make execute` runs them"]))
 
 
 def renew(book: Book) -> None:

@@ -20,7 +20,7 @@ from tools.errors import BookError
 PACKAGE = "dipfilters"
 VERSIONS = ("torch", "numpy", "numba", "scipy", "scikit-image", "matplotlib")
 LOCK = "requirements.lock"
-NAMED = 4  # pieces of code that a reason names; of more it gives the number
+NAMED = 4  # modules and files that a reason names; of more it gives the number
 
 
 def stored(notebook: NotebookNode) -> dict[str, Any] | None:
@@ -40,7 +40,7 @@ def inputs(notebook: NotebookNode, name: str, package: Package, folder: Path | N
 
 
 def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
-    """The code that decides the notebook's outputs: its cells, and the pieces of the package they reach."""
+    """The code that decides the notebook's outputs: its cells, and what they reach of the package."""
     sources = [cell.source for cell in notebooks.computing_cells(notebook)]
     try:
         pieces = package.digests(map(TransformerManager().transform_cell, sources), name)

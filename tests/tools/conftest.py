@@ -1,5 +1,6 @@
 """A small book in a folder of its own: a package of four modules, two notebooks, the settings."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import notebooks, record
-from tools.sources import PACKAGE, Package
+from tools.book import Book
+from tools.record import PACKAGE
 
 MODULES = {
-    "__init__": 'from dipfilters.shapes import area\nfrom .sums import total\n__version__ = "1"\n',
+    "__init__": 'from dipfilters.shapes import area\nfrom dipfilters.sums import total\n__version__ = "1"\n',
     "shapes": '"""Shapes."""\n\nimport math\n\n\ndef area(r: float) -> float:\n    """Of a disc."""\n'
-    "    return math.pi * r**2  # not the rim\n",
+    "    return math.pi * r**2  # not the rim\n\n\ndef rim(r):\n    return 2 * math.pi * r\n",
     "sums": "def total(n: int) -> float:\n    from dipfilters.shapes import area\n\n"
     "    return sum(area(k) for k in range(n))\n",
     "plots": "from dipfilters.sums import total\n",
@@ -45,10 +47,12 @@ def write_notebook(root: Path, name: str, cells: list[str]) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address is that of _config.yml, wherever the tests run."""
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address is that of _config.yml wherever the tests run; what a run sets is taken back."""
     for name in ("DIPFILTERS_REPOSITORY", "DIPFILTERS_BRANCH", "DIPFILTERS_SITE", "GITHUB_REPOSITORY"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 @pytest.fixture
@@ -84,12 +88,12 @@ def pretend_run(book: Path) -> Callable[[], None]:
     """Give every notebook the record and the counts of a run, without the seconds that one takes."""
 
     def pretend() -> None:
-        for path in notebooks.chapters(book):
-            notebook = notebooks.read(path)
+        now = Book(book)
+        for path, notebook in now.notebooks.items():
             for number, cell in enumerate(notebooks.code_cells(notebook), 1):
                 cell.execution_count = number
-            facts = record.inputs(notebook, path.name, Package(book))
-            facts |= {"lock": record.lock_digest(book), "date": "2026-11-23T10:00:00+00:00", "seconds": 4.2}
+            facts = record.inputs(notebook, path.name, now.package)
+            facts |= {"lock": now.lock_digest, "date": "2026-11-23T10:00:00+00:00", "seconds": 4.2}
             facts |= {"commit": "abc1234", "hardware": "Abacus, 2 cores", "python": "3.11.7"}
             facts |= {"versions": {"torch": "2.13.0"}}
             notebook.metadata[PACKAGE] = nbformat.from_dict({"run": facts})

@@ -7,7 +7,7 @@ import pytest
 
 from tests import site_browser, site_html
 from tools import archive
-from tools.errors import BuildFailed
+from tools.errors import BookError
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_broken_off_packing_leaves_the_old_archive(built: Path, monkeypatch: p
 
 
 def test_without_pages_it_says_how_to_get_some(tmp_path: Path) -> None:
-    with pytest.raises(BuildFailed, match="`make zip` builds it first"):
+    with pytest.raises(BookError, match="run `make zip`, which builds them"):
         archive.main(["--root", str(tmp_path)])
 
 

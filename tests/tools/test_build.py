@@ -1,20 +1,50 @@
 """Building strictly from a staged copy, once, and swapping only what is complete."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tools import address, build, notebooks, quick, status
-from tools.errors import BuildFailed, NotUpToDate
+from tools.book import Book, read_yaml
+from tools.errors import BookError
 
 Run = Callable[[], None]
 
 
-def test_a_stale_notebook_stops_the_build(book: Path) -> None:
-    with pytest.raises(NotUpToDate, match=r"01-one\.ipynb: it was never run"):
-        build.main(["--root", str(book)])
-    assert not (book / "_build").exists()
+def stage(root: Path, **environment: str) -> Path:
+    """The staged copy."""
+    staged, book = root / "_build" / "stage", Book(root)
+    build.stage(book, staged, address.published(book, environment))
+    return staged
+
+
+def test_a_stale_chapter_is_named_and_says_so_on_its_page(
+    book: Path, pretend_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_run()
+    sums = book / "src" / "dipfilters" / "sums.py"
+    sums.write_text(sums.read_text("utf-8").replace("range(n)", "range(n + 1)"), "utf-8")
+    before = (book / "notebooks" / "02-two.ipynb").read_bytes()
+    first, second = (
+        notebooks.read(stage(book) / "notebooks" / f"{name}.ipynb") for name in ("01-one", "02-two")
+    )
+    assert [cell.id for cell in second.cells[:2]] == ["title", "out-of-date"]
+    assert "(changed: sums)" in second.cells[1].source
+    assert "`make execute CHAPTER=02` renews them" in second.cells[1].source
+    assert first.cells[1].id == "install"
+    assert (book / "notebooks" / "02-two.ipynb").read_bytes() == before
+
+    built: list[Book] = []
+    monkeypatch.setattr(build, "renew", built.append)
+    build.main(["--root", str(book)])
+    assert len(built) == 1
+    named = "02-two.ipynb: changed: sums\nthese chapters are out of date"
+    assert capsys.readouterr().out.startswith(f"{named}, as their pages say; `make execute` runs them\n")
+    with pytest.raises(BookError, match=f"^{named}, and not published so; `make execute` runs them"):
+        build.main(["--strict", "--root", str(book)])
+    assert len(built) == 1
 
 
 def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) -> None:
@@ -28,8 +58,7 @@ def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) ->
         "book/page.md~",
     ):
         (book / name).write_text("draft")
-    build.stage(book, book / "_build" / "stage", address.published(book))
-    staged = book / "_build" / "stage"
+    staged = stage(book)
     assert {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()} == {
         "_config.yml",
         "_toc.yml",
@@ -47,22 +76,26 @@ def test_a_build_is_made_once_and_survives_a_failing_one(
     book: Path, pretend_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretend_run()
+    page = book / "notebooks" / "01-one.ipynb"
+    page.write_text(page.read_text("utf-8").replace("area(scale)", "area(2 * scale)"), "utf-8")
     index = book / "_build" / "html" / "index.html"
     build.main(["--root", str(book)])
     assert capsys.readouterr().out.endswith(f"open {index.as_uri()}\n")
     status_page = (book / "_build" / "html" / "book" / "status.html").read_text("utf-8")
     assert "Abacus, 2 cores" in status_page
+    first_page = (index.parent / "notebooks" / "01-one.html").read_text("utf-8")
+    assert re.search(r"admonition warning(.|\n)*older than(.|\n)*CHAPTER=01", first_page)
 
     made = index.stat().st_mtime_ns
     build.main(["--root", str(book)])
-    assert capsys.readouterr().out == f"the book is up to date\nopen {index.as_uri()}\n"
+    assert capsys.readouterr().out.endswith(f"the book is up to date\nopen {index.as_uri()}\n")
     assert index.stat().st_mtime_ns == made
 
     toc = book / "_toc.yml"
     toc.write_text(toc.read_text("utf-8") + "      - file: book/page\n", "utf-8")
     (book / "book" / "page.md").write_text("# A page\n\n[nowhere](missing.md)\n")
     with pytest.raises(
-        BuildFailed, match=r"page\.md.*WARNING(.|\n)*the build failed and the pages are as they"
+        BookError, match=r"page\.md.*WARNING(.|\n)*the build failed and the pages are as they"
     ):
         build.main(["--root", str(book)])
     assert index.stat().st_mtime_ns == made
@@ -74,35 +107,35 @@ def test_a_build_is_made_once_and_survives_a_failing_one(
 
 
 def test_every_kind_of_input_changes_the_digest(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {build.inputs_digest(book)}
+    seen = {build.inputs_digest(Book(book))}
     for name in ("_config.yml", "notebooks/02-two.ipynb", "requirements.lock", "src/dipfilters/sums.py"):
         with (book / name).open("a", encoding="utf-8") as file:
             file.write("\n")
-        seen.add(build.inputs_digest(book))
+        seen.add(build.inputs_digest(Book(book)))
     for name in ("book/new.md", "tools/new.py"):
         (book / name).write_text("new")
-        seen.add(build.inputs_digest(book))
+        seen.add(build.inputs_digest(Book(book)))
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("GITHUB_REPOSITORY", "a-lice/prior.book")
-        seen.add(build.inputs_digest(book))
+        seen.add(build.inputs_digest(Book(book)))
     with (book / "CITATION.cff").open("a", encoding="utf-8") as file:
         file.write("\n")
-    seen.add(build.inputs_digest(book))
+    seen.add(build.inputs_digest(Book(book)))
     assert len(seen) == 9
     (book / "src" / "dipfilters" / "__pycache__").mkdir()
     (book / "src" / "dipfilters" / "__pycache__" / "sums.pyc").write_bytes(b"")
-    assert build.inputs_digest(book) in seen
+    assert build.inputs_digest(Book(book)) in seen
 
 
 def test_the_status_page_tells_each_run(book: Path, pretend_run: Run) -> None:
-    assert "| [01-one](../notebooks/01-one.ipynb) | never |" in status.page(book)
+    assert "| [01-one](../notebooks/01-one.ipynb) | never |" in status.page(Book(book))
     pretend_run()
-    page = status.page(book)
+    page = status.page(Book(book))
     assert "| [01-one](../notebooks/01-one.ipynb) | 2026-11-23 | 4.2 | not here | as in the run |" in page
     assert "- Hardware: Abacus, 2 cores\n- Python: 3.11.7\n" in page
     assert "`profile = 'full'`, `scale = 1.5`, `seed = 0`, `size = None`\n- Commit: abc1234\n" in page
     (book / "requirements.lock").write_text("torch==2.14.0\n")
-    assert "| 4.2 | not here | changed since |" in status.page(book)
+    assert "| 4.2 | not here | changed since |" in status.page(Book(book))
 
 
 def report(book: Path, cells: str) -> None:
@@ -114,37 +147,34 @@ def report(book: Path, cells: str) -> None:
 def test_the_status_page_tells_what_the_tests_found_as_long_as_it_holds(book: Path, pretend_run: Run) -> None:
     pretend_run()
     quick.main(["--root", str(book)])
-    assert status.tested(book) == {}, "prepared, and not run yet"
+    assert status.tested(Book(book)) == {}, "prepared, and not run yet"
     cell = '<testcase classname="_build.quick.01-one.ipynb" name="Cell {}">{}</testcase>'
     report(book, "".join(cell.format(number, "") for number in range(4)))
-    before = build.inputs_digest(book)
-    assert status.tested(book) == {"01-one.ipynb": "4 passed, 2026-11-24"}
-    assert "| 4.2 | 4 passed, 2026-11-24 | as in the run |" in status.page(book)
+    before = build.inputs_digest(Book(book))
+    assert status.tested(Book(book)) == {"01-one.ipynb": "4 passed, 2026-11-24"}
+    assert "| 4.2 | 4 passed, 2026-11-24 | as in the run |" in status.page(Book(book))
 
     report(book, cell.format(0, "") + cell.format(1, '<failure message="no"/>'))
-    assert status.tested(book) == {"01-one.ipynb": "1 of 2 failed, 2026-11-24"}
-    assert build.inputs_digest(book) != before, "the page has to be built again"
+    assert status.tested(Book(book)) == {"01-one.ipynb": "1 of 2 failed, 2026-11-24"}
+    assert build.inputs_digest(Book(book)) != before, "the page has to be built again"
 
     with (book / "src" / "dipfilters" / "shapes.py").open("a", encoding="utf-8") as file:
-        file.write("ROUND = 1\n")
-    assert status.tested(book) == {}, "another code than the one tested"
+        file.write("area = abs\n")
+    assert status.tested(Book(book)) == {}, "another code than the one tested"
     (book / status.REPORT).write_text("<testsuites><testsui", "utf-8")
-    assert status.tested(book) == {}, "a report that broke off"
+    assert status.tested(Book(book)) == {}, "a report that broke off"
 
 
 def test_a_stage_for_a_fork_names_the_fork_and_the_book_stays_as_it_is(book: Path, pretend_run: Run) -> None:
     pretend_run()
-    kept = {path: path.read_bytes() for path in build.input_files(book)}
-    to = address.published(book, {"GITHUB_REPOSITORY": "a-lice/prior.book"})
-    build.stage(book, book / "_build" / "stage", to)
-    assert kept == {path: path.read_bytes() for path in build.input_files(book)}
-    texts = {
-        path: path.read_text("utf-8") for path in (book / "_build" / "stage").rglob("*") if path.is_file()
-    }
+    kept = {path: path.read_bytes() for path in build.input_files(Book(book))}
+    staged = stage(book, GITHUB_REPOSITORY="a-lice/prior.book")
+    assert kept == {path: path.read_bytes() for path in build.input_files(Book(book))}
+    texts = {path: path.read_text("utf-8") for path in staged.rglob("*") if path.is_file()}
     assert not [path.name for path, text in texts.items() if "YOUR_NAME" in text]
-    config = notebooks.settings(book / "_build" / "stage", "_config.yml")
+    config = read_yaml(staged / "_config.yml")
     assert config["repository"] == {"url": "https://github.com/a-lice/prior.book", "branch": "main"}
     assert config["sphinx"]["config"]["html_baseurl"] == "https://a-lice.github.io/prior.book/"
     assert config["sphinx"]["config"]["html_context"]["citation"]["authors"] == ["Some Group", "Bell, Ada"]
-    install = notebooks.read(book / "_build" / "stage" / "notebooks" / "01-one.ipynb").cells[1].source
+    install = notebooks.read(staged / "notebooks" / "01-one.ipynb").cells[1].source
     assert "git+https://github.com/a-lice/prior.book" in install

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tools import execute, notebooks, recheck
-from tools.errors import CellFailed
+from tools.book import Book
+from tools.errors import BookError
 from tools.notebooks import ROOT
-from tools.sources import PACKAGE
+from tools.record import PACKAGE
 
 CELL = """from dipfilters.records import load_or_run
 
@@ -29,7 +30,7 @@ def storing(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, os.environ.get(name, ""))
     source = ROOT / "src" / PACKAGE / "records.py"
     shutil.copy(source, book / "src" / PACKAGE / "records.py")
-    path = notebooks.chapters(book)[1]
+    path = Book(book).chapters[1]
     notebook = notebooks.read(path)
     for cell in notebook.cells:
         if "parameters" in notebooks.tags(cell):
@@ -47,7 +48,7 @@ def run_of(path: Path) -> tuple[Path, dict[str, Any]]:
 def test_runs_that_agree_get_a_new_stamp_and_no_notebook_changes(
     book: Path, storing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert recheck.storing(book) == [storing]
+    assert recheck.storing(Book(book)) == [storing]
     recheck.main(["--root", str(book)])  # nothing stored yet: computed
     before = storing.read_bytes()
     _, run = run_of(storing)
@@ -64,7 +65,7 @@ def test_a_run_that_differs_is_named_and_keeps_its_stamp(book: Path, storing: Pa
     notebook = notebooks.read(storing)
     notebook.cells[-1].source = CELL.replace("a + 1.0", "a + 2.0")
     notebooks.write(notebook, storing)
-    with pytest.raises(CellFailed, match=r"02-run.*b is .* off what is stored"):
+    with pytest.raises(BookError, match=r"02-run.*b is .* off what is stored"):
         recheck.main(["--root", str(book)])
     _, run = run_of(storing)
     assert all("rechecked" not in done["stamp"] for done in run["settings"])

@@ -1,4 +1,4 @@
-"""The set-up: what is pinned, what conda gets, and that make says how to help itself."""
+"""The set-up: what is pinned, what conda gets, and that make passes on what it was given and helps."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks import figures
-from tools.errors import BuildFailed
+from tools.errors import BookError
 from tools.notebooks import ROOT
 
 MAKE = shutil.which("make") or "make"
@@ -38,6 +38,19 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def installed(clone: Path) -> Path:
+    """The same with an environment whose Python prints the words that it is called with, one a line."""
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
+    (clone / "_build" / "html").mkdir(parents=True)
+    (clone / "_build" / "html" / "index.html").touch()
+    return clone
+
+
 def test_the_lock_names_versions_and_no_host() -> None:
     lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
     assert len(lines) > 100
@@ -54,40 +67,66 @@ def test_conda_gets_python_pip_and_the_lock() -> None:
     assert (pip, last) == ("pip", {"pip": ["-r requirements.lock"]})
 
 
-def named(shown: list[str]) -> set[str]:
-    return {line.split()[1] for line in shown if line.startswith("  make ")}
-
-
-def test_help_names_the_reader_s_commands_in_one_screen() -> None:
+def test_help_names_every_command_on_one_screen() -> None:
     shown = make(ROOT, "help").stdout.splitlines()
+    targets = re.findall(r"^\.PHONY: ([a-z-]+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert {line.split()[1] for line in shown if line.startswith("  make ")} == set(targets) - {"browser"}
     assert len(shown) <= 24
     assert max(map(len, shown)) <= 80
-    assert named(shown) >= {
-        "book",
-        "test",
-        "test-nobrowser",
-        "execute",
-        "address",
-        "serve",
-        "lab",
-        "help-all",
-    }
 
 
-def test_help_all_names_every_command_there_is() -> None:
-    shown = make(ROOT, "help-all").stdout.splitlines()
-    targets = re.findall(r"^\.PHONY: ([a-z-]+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert named(shown) == set(targets) - {"checks"}
-    assert max(map(len, shown)) <= 100
+# Each parameter with its target, and the words of the tool's command line that it becomes.
+PARAMETERS = {
+    "CHAPTER": ("execute", "{}"),
+    "PROFILE": ("execute", "profile={}"),
+    "IMAGE": ("execute", "image={}"),
+    "SIZE": ("execute", "size={}"),
+    "SEED": ("execute", "seed={}"),
+    "DEVICE": ("execute", "device={}"),
+    "PORT": ("serve", "{}"),
+    "TO": ("address", "{}"),
+    "BRANCH": ("address", "{}"),
+    "LIBRARIES": ("test-with", "{}"),
+    "TORCH": ("test-with", "{}"),
+    "PYTHON": (".venv-bench/.installed", None),
+}
+
+
+@pytest.mark.parametrize("value", ["plain", "with a space", """it's "quoted" `so`""", "$HOME/$(x) \\ #1"])
+@pytest.mark.parametrize("name", [name for name, (_, word) in PARAMETERS.items() if word])
+def test_a_parameter_comes_as_written_from_the_command_line(installed: Path, name: str, value: str) -> None:
+    target, word = PARAMETERS[name]
+    assert word is not None
+    done = make(installed, target, f"{name}={value}")
+    assert done.returncode == 0, done.stderr
+    assert word.format(value) in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_never_comes_from_the_environment(installed: Path, name: str) -> None:
+    """A machine may have an IMAGE or a PORT of its own."""
+    (installed / "benchmarks").mkdir()
+    (installed / "benchmarks" / "requirements.txt").touch()
+    target = PARAMETERS[name][0]
+    shown = make(installed, "-n", target, **{name: "of-the-machine"})
+    assert shown.returncode == 0, shown.stderr
+    assert "of-the-machine" not in shown.stdout
+    assert "of-the-machine" in make(installed, "-n", target, f"{name}=of-the-machine").stdout
+
+
+def test_the_source_of_torch_may_come_from_the_environment(clone: Path) -> None:
+    """The workflows set it there."""
+    shown = make(clone, "-n", "book", TORCH_INDEX="file:///a folder")
+    assert "--index-url 'file:///a folder'" in shown.stdout
 
 
 def test_a_python_too_old_is_refused_with_the_remedy(clone: Path) -> None:
     old = clone / "old-python"
     old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10, 1); $2"\n')
     old.chmod(0o755)
-    done = make(clone, "fresh", PYTHON="./old-python")
+    done = make(clone, "book", "PYTHON=./old-python")
     assert done.returncode != 0
-    assert "not Python 3.11 to 3.13; name one that is: PYTHON=python3.12 make" in done.stderr
+    assert "not Python 3.11 to 3.13; name one that is: make book PYTHON=python3.12" in done.stderr
     assert not (clone / ".venv").exists()
 
 
@@ -95,7 +134,7 @@ def test_a_missing_venv_is_said_with_the_remedy(clone: Path) -> None:
     bare = clone / "python"
     bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec python3 "$@"\n')
     bare.chmod(0o755)
-    done = make(clone, "fresh", PYTHON="./python")
+    done = make(clone, "book", "PYTHON=./python")
     assert done.returncode != 0
     assert "apt install python3-venv" in done.stderr
     assert not (clone / ".venv").exists()
@@ -105,21 +144,19 @@ def test_the_installed_stamp_comes_last(clone: Path) -> None:
     """An installation that breaks off leaves no stamp; a .venv that does not run is made anew."""
     (clone / ".venv" / "bin").mkdir(parents=True)
     (clone / "requirements.lock").write_text("no-such-library-anywhere==0\n")
-    done = make(clone, "fresh", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="")
+    done = make(clone, "book", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="")
     assert done.returncode != 0
     assert "making .venv" in done.stdout
     assert (clone / ".venv" / "bin" / "python").exists()
     assert not (clone / ".venv" / ".installed").exists()
 
 
-def test_what_the_benchmarks_need_is_made_before_they_take_their_time(clone: Path) -> None:
-    (clone / "benchmarks").mkdir()
-    (clone / "benchmarks" / "requirements.txt").touch()
-    shown = make(clone, "-n", "bench").stdout
-    places = [
-        shown.find(f"-m {name}")
-        for name in ("tools.browser", "tools.build", "benchmarks.suite", "benchmarks.figures")
-    ]
+def test_what_the_benchmarks_need_is_made_before_they_take_their_time(installed: Path) -> None:
+    (installed / "benchmarks").mkdir()
+    (installed / "benchmarks" / "requirements.txt").touch()
+    shown = make(installed, "-n", "bench").stdout
+    names = ("tools.browser", "tools.build", "benchmarks.suite", "benchmarks.figures")
+    places = [shown.find(f"-m {name}") for name in names]
     assert -1 not in places, shown
     assert places == sorted(places)
 
@@ -127,7 +164,7 @@ def test_what_the_benchmarks_need_is_made_before_they_take_their_time(clone: Pat
 def test_figures_cannot_be_measured_without_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "SITE", tmp_path)
     monkeypatch.setattr(figures, "sync_playwright", None)
-    with pytest.raises(BuildFailed, match="no built book to measure; `make bench` builds it first"):
+    with pytest.raises(BookError, match="no built book to measure; `make bench` builds it first"):
         figures.main([])
 
 
@@ -135,3 +172,8 @@ def test_the_one_check_calls_make_test() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert script.splitlines()[-1] == "make test"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_what_is_published_is_built_strictly(installed: Path) -> None:
+    for target in ("site", "checks"):
+        assert "-m tools.build --strict" in make(installed, "-n", target, "NODE=").stdout

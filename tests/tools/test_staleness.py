@@ -1,0 +1,103 @@
+"""Which chapters an edit of the package makes stale: those that reach it, and no other."""
+
+import ast
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools import notebooks, record
+from tools.book import ROOT, Book
+
+CHAPTERS = Book().notebooks
+SOURCE = ROOT / "src" / record.PACKAGE
+
+
+@cache
+def code() -> dict[str, dict[str, object]]:
+    """What decides each chapter's outputs, as it stands."""
+    return {
+        path.stem: record.code(notebook, path.name, Book().package) for path, notebook in CHAPTERS.items()
+    }
+
+
+def made_stale(folder: Path, file: str, *edits: tuple[str, str]) -> set[str]:
+    """The chapters that depend on what these edits change in a file of the package."""
+    shutil.copytree(SOURCE, folder / "src" / record.PACKAGE)
+    path = folder / "src" / record.PACKAGE / file
+    text = path.read_text("utf-8")
+    for pattern, new in edits:
+        text, found = re.subn(pattern, new, text, count=1, flags=re.DOTALL)
+        assert found == 1, pattern
+    path.write_text(text, "utf-8")
+    package = Book(folder).package
+    return {
+        path.stem
+        for path, notebook in CHAPTERS.items()
+        if record.code(notebook, path.name, package) != code()[path.stem]
+    }
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """All that is a name in some code."""
+    nodes = list(ast.walk(tree))
+    found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    found |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return found | {node.name for node in nodes if isinstance(node, ast.alias)}
+
+
+@cache
+def inside() -> dict[str, set[str]]:
+    """The names in the code of each function, class and value of the package, in whichever module."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            targets = [ast.unparse(target) for target in getattr(node, "targets", [])]
+            for name in [getattr(node, "name", ""), *targets]:
+                found.setdefault(name, set()).update(names_in(node))
+    return found
+
+
+def naming(name: str, through: bool) -> set[str]:
+    """The chapters in whose cells a name stands, or also one in whose code it stands, and so on.
+
+    Whose attribute a name is goes unasked, so that too many are found rather than too few.
+    """
+    names = {name}
+    while through and (more := {other for other, used in inside().items() if used & names} - names):
+        names |= more
+    cells = {
+        path.stem: "\n".join(cell.source for cell in notebooks.computing_cells(notebook))
+        for path, notebook in CHAPTERS.items()
+    }
+    return {stem for stem, source in cells.items() if names & names_in(ast.parse(source))}
+
+
+def test_what_changes_no_result_makes_no_chapter_stale(tmp_path: Path) -> None:
+    edits = {
+        "a message": (r'(raise \w+\(\s*f?")', r"\1Oh dear: "),
+        "a docstring": (r'(def load_image\(.*?""")', r"\1Please. "),
+        "a comment": (r"\Z", "# A remark.\n"),
+        "an annotation": (r"\) -> [^\n]+:\n", ") -> object:\n"),
+        "a neighbour": (r"\Z", "def nobodys():\n    pass\n"),
+    }
+    assert made_stale(tmp_path, "images.py", *edits.values()) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "pattern", "new"),
+    [
+        ("show_row", "plots.py", r"(def show_row\(.*?markersize=)\d+", r"\g<1>99"),
+        ("TrainingFilm", "figures/film.js", r"\Z", "\n"),
+        ("twicing", "twicing.py", r"(def twicing\(.*? = noisy - estimate)\n", r"\1 + 0\n"),
+    ],
+)
+def test_a_changed_piece_makes_those_chapters_stale_that_reach_it(
+    tmp_path: Path, name: str, file: str, pattern: str, new: str
+) -> None:
+    found = made_stale(tmp_path, file, (pattern, new))
+    assert found
+    assert naming(name, through=False) <= found <= naming(name, through=True)
+    print(f"{name} in {file} makes stale: {', '.join(sorted(found))}")
