@@ -1,72 +1,85 @@
-"""Stored runs: read by hand with zipfile and json, interrupted, damaged, and computed by other code."""
+"""Stored runs: loaded bit by bit, interrupted, damaged, shared by processes, and compared with other code."""
 
 from __future__ import annotations
 
-import getpass
-import importlib.util
-import io
 import json
 import os
 import platform
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dipfilters
-from dipfilters import Adam, RecordError, build, load_or_run, train, vanilla
-from dipfilters.records import _meaning
-from tests.samples import annotations_off, generator, picture, refused
-from tests.test_layers import LAYERS
-from tools.notebooks import ROOT
-from tools.sources import Package
+from dipfilters import Adam, load_or_run, records
+from dipfilters.records import RecordError, StoredSetting
+from tests.samples import annotations_off, refused, repeatable
 
-SETTINGS = [{"width": width, "seed": seed} for width in (4, 8) for seed in (0, 1)]
+SOURCES = Path(dipfilters.__file__).parents[1]
+SETTINGS = [{"seed": seed} for seed in range(4)]
 
-calls: list[dict] = []
+calls: list[int] = []
+plan = SimpleNamespace(stop=None)  # before which call a run is interrupted
 
 
-def measure(size, width, seed):
-    """Some numbers of every kind that a run may give."""
-    calls.append({"size": size, "width": width, "seed": seed})
-    pixels = np.random.default_rng(seed).random((1, size, size))
+def measure(size, seed):
+    """Some numbers of every kind that a run may give; interrupted where a test says so."""
+    if len(calls) == plan.stop:
+        raise KeyboardInterrupt
+    calls.append(seed)
+    pixels = torch.from_numpy(np.random.default_rng(seed).random((1, size, size)))
     return {
-        "psnr": 20.0 + width + seed,
-        "steps": [1, 2, width],
+        "psnr": 20.0 + seed,
+        "steps": [1, 2, seed],
         "curve": pixels[0, 0],
-        "estimate": torch.from_numpy(pixels).half(),
-        "view": (255 * torch.from_numpy(pixels)).round().byte(),
+        "estimate": pixels.half(),
+        "view": (255 * pixels).round().byte(),
     }
 
 
-def load(folder, compute=measure, **options):
-    """What :func:`load_or_run` gives, and what it had to compute for that."""
+@pytest.fixture(autouse=True)
+def nothing_computed():
     calls.clear()
-    options = {"parameters": {"size": 5}, "settings": SETTINGS, "folder": folder, **options}
-    return load_or_run("06-width", compute=compute, **options)
+    plan.stop = None
 
 
-def stop_at(number):
-    """``measure``, interrupted from outside at its call of that number."""
-
-    def interrupted(size, width, seed):
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return measure(size, width, seed)
-
-    return interrupted
+def load(folder, compute=measure, **options):
+    """What :func:`load_or_run` gives; ``calls`` says what it had to compute for that."""
+    calls.clear()
+    options = {"parameters": {"size": 30}, "settings": SETTINGS, "folder": folder, **options}
+    return load_or_run("run", compute=compute, **options)
 
 
-def only(folder, ending) -> Path:
-    (path,) = Path(folder).glob(f"*{ending}")
+def only(folder) -> Path:
+    (path,) = Path(folder).glob("*.npz")
     return path
+
+
+def stored(folder) -> dict[int, np.ndarray]:
+    """The curves by seed, read without the package and without pickle."""
+    with np.load(only(folder), allow_pickle=False) as file:
+        settings = json.loads(str(file["text"]))["settings"]
+        return {done["setting"]["seed"]: file[f"{i}/curve"] for i, done in enumerate(settings)}
+
+
+def as_computed(folder, *seeds: int) -> bool:
+    found = stored(folder)
+    right = (np.array_equal(found[s], np.random.default_rng(s).random((30, 30))[0]) for s in found)
+    return sorted(found) == sorted(seeds) and all(right)
 
 
 # ---------------------------------------------------------------------------------- stored, loaded
@@ -74,40 +87,24 @@ def only(folder, ending) -> Path:
 
 def test_a_stored_run_is_loaded_bit_by_bit(tmp_path):
     first = load(tmp_path)
-    assert len(calls) == 4
+    assert calls == [0, 1, 2, 3]
     again = load(tmp_path)
     assert calls == []
-    for done, loaded, setting in zip(first.finished, again.finished, SETTINGS, strict=True):
-        assert done.setting == loaded.setting == setting
+    for done, loaded in zip(first.finished, again.finished, strict=True):
+        assert (done.setting, done.seconds, done.stamp) == (loaded.setting, loaded.seconds, loaded.stamp)
         assert (done.loaded, loaded.loaded) == (False, True)
-        assert (done.seconds, done.stamp) == (loaded.seconds, loaded.stamp)
-        expected = measure(size=5, **setting)
-        assert list(done.arrays) == list(loaded.arrays) == list(expected)
+        assert list(done.arrays) == list(loaded.arrays)
         for name, array in loaded.arrays.items():
-            assert array.dtype == done.arrays[name].dtype == np.asarray(expected[name]).dtype
-            assert array.tobytes() == done.arrays[name].tobytes() == np.asarray(expected[name]).tobytes()
+            assert array.dtype == done.arrays[name].dtype
+            assert array.tobytes() == done.arrays[name].tobytes()
+    assert as_computed(tmp_path, 0, 1, 2, 3)
 
 
-def test_the_file_opens_without_the_package_and_without_pickle(tmp_path):
-    load(tmp_path)
-    text = json.loads(only(tmp_path, ".json").read_text("utf-8"))
-    with zipfile.ZipFile(only(tmp_path, ".npz")) as file:
-        place = [entry["setting"] for entry in text["settings"]].index({"width": 8, "seed": 1})
-        psnr = np.lib.format.read_array(io.BytesIO(file.read(f"{place}/psnr.npy")), allow_pickle=False)
-        same = np.lib.format.read_array(io.BytesIO(file.read("text.npy")), allow_pickle=False)
-    assert float(psnr) == 29.0
-    assert json.loads(str(same)) == text
-    assert text["name"] == "06-width"
-    assert text["parameters"] == {"size": 5}
-
-
-def test_other_parameters_are_another_run_and_order_is_none(tmp_path):
+def test_other_parameters_are_another_run_and_their_order_is_none(tmp_path):
     load(tmp_path, parameters={"size": 5})
     load(tmp_path, parameters={"size": 6})
     assert len(calls) == 4
     assert len(list(tmp_path.glob("*.npz"))) == 2
-    load(tmp_path, parameters={"size": 5})
-    assert calls == []
 
     def both(one, other):
         return {"sum": one + other}
@@ -117,343 +114,165 @@ def test_other_parameters_are_another_run_and_order_is_none(tmp_path):
     assert load_or_run("sum", {"other": 2, "one": 1}, **options).finished[0].loaded
 
 
-def test_a_run_may_have_one_setting_and_compute_gets_values_as_they_are(tmp_path):
-    def whole(pair):
-        assert type(pair) is tuple
-        return {"sum": sum(pair)}
+def test_one_and_true_and_1_point_0_are_three_settings(tmp_path):
+    def kind(x):
+        return {"kind": np.array(type(x).__name__)}
 
-    record = load_or_run("whole", {"pair": (1, 2)}, whole, folder=tmp_path / "a" / "b")
-    assert float(record.arrays()["sum"]) == 3.0
-    assert load_or_run("whole", {"pair": (1, 2)}, whole, folder=tmp_path / "a" / "b").finished[0].loaded
+    record = load_or_run("kinds", {}, kind, folder=tmp_path, settings=[{"x": 1}, {"x": True}, {"x": 1.0}])
+    found = [str(record.arrays(x=x)["kind"]) for x in (1, True, 1.0)]
+    assert found == ["int", "bool", "float"]
+    assert len({load_or_run("kinds", {"x": x}, kind, folder=tmp_path).name for x in (1, True)}) == 1
+    assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
-def test_more_settings_are_added_and_fewer_are_picked_in_the_order_asked_for(tmp_path):
+def test_settings_are_added_and_picked_in_the_order_asked_for(tmp_path):
     load(tmp_path, settings=SETTINGS[:1])
     load(tmp_path, settings=iter(SETTINGS[::-1]))
-    assert [(c["width"], c["seed"]) for c in calls] == [(8, 1), (8, 0), (4, 1)]
+    assert calls == [3, 2, 1]
     record = load(tmp_path, settings=SETTINGS[2:])
     assert [done.setting for done in record.finished] == SETTINGS[2:]
     assert calls == []
 
 
 def test_arrays_are_found_by_what_tells_them_apart(tmp_path):
-    record = load(tmp_path)
-    assert float(record.arrays(width=8, seed=0)["psnr"]) == 28.0
-    with refused(RecordError, r"2 settings of 06-width have \{'width': 8\}; name one of \{'width': 4"):
-        record.arrays(width=8)
-    with refused(RecordError, r"0 settings of 06-width have \{'width': 5\}"):
-        record.arrays(width=5)
-    with refused(RecordError, "0 settings of 06-width have"):
-        record.arrays(depth=5)
+    settings = [{"width": w, "seed": 0} for w in (4, 8)]
 
+    def wide(size, width, seed):
+        return {"x": width}
 
-def test_a_training_run_is_stored(tmp_path):
-    def learn(width):
-        network = build(vanilla(1, 3), channels=1, width=width, generator=generator(0))
-        image = picture(1, 6, 6, dtype=torch.float32)
-        *_, last = train(network, image, image, optimizer=Adam(), steps=2)
-        return {"loss": last.loss, "weights": next(network.parameters())}
-
-    runs = [load_or_run("train", {"width": 4}, learn, folder=tmp_path) for _ in range(2)]
-    assert runs[1].finished[0].loaded
-    assert runs[0].arrays()["weights"].tobytes() == runs[1].arrays()["weights"].tobytes()
-
-
-# -------------------------------------------------------------------------- interrupted, recomputed
+    record = load(tmp_path, wide, settings=settings)
+    assert int(record.arrays(width=8)["x"]) == 8
+    for wanted, message in (
+        ({"seed": 0}, "2 settings of run have"),
+        ({"width": 5}, "0 settings of run have"),
+    ):
+        with refused(RecordError, rf"{message} .*; name one of \{{'width': 4"):
+            record.arrays(**wanted)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_an_interrupted_run_goes_on_behind_its_last_finished_setting(tmp_path, number):
+    plan.stop = number
     with pytest.raises(KeyboardInterrupt):
-        load(tmp_path, stop_at(number))
-    assert len(list(tmp_path.glob("*.npz"))) == (number > 0)
+        load(tmp_path)
+    plan.stop = None
     load(tmp_path)
-    assert [(c["width"], c["seed"]) for c in calls] == [(s["width"], s["seed"]) for s in SETTINGS[number:]]
-    load(tmp_path)
-    assert calls == []
+    assert calls == [0, 1, 2, 3][number:]
 
 
 def test_recomputing_replaces_settings_as_they_are_finished(tmp_path):
-    load(tmp_path)
-    record = load(tmp_path, recompute=True)
-    assert len(calls) == 4
-    assert not any(done.loaded for done in record.finished)
+    first = load(tmp_path)
+    plan.stop = 2
     with pytest.raises(KeyboardInterrupt):
-        load(tmp_path, stop_at(1), recompute=True)
+        load(tmp_path, recompute=True)
+    plan.stop = None
     record = load(tmp_path)
     assert calls == []
-    assert ["interrupted" in done.stamp["code"] for done in record.finished] == [True, False, False, False]
+    now = [done.seconds != old.seconds for done, old in zip(record.finished, first.finished, strict=True)]
+    assert now[2:] == [False, False]
 
 
-def renewed(size, width, seed):
+# ------------------------------------------------------------------------------- compared with other code
+
+
+def renewed(size, seed):
     """``measure`` in other code, with the rounding of another machine."""
-    return {name: np.asarray(value) * (1 + 1e-6) for name, value in measure(size, width, seed).items()}
-
-
-def wrong(size, width, seed):
-    return {**measure(size, width, seed), "curve": np.zeros(size)}
-
-
-def reshaped(size, width, seed):
-    return {**measure(size, width, seed), "steps": [1, 2]}
+    return {
+        name: (np.asarray(v) * (1 + 1e-6)).astype(np.asarray(v).dtype)
+        for name, v in measure(size, seed).items()
+    }
 
 
 def test_a_recheck_computes_one_setting_and_renews_the_stamps_of_all(tmp_path):
     old = load(tmp_path)
-    changed = load(tmp_path, renewed)
-    assert not calls
-    assert "renewed" in changed.changed
+    assert "renewed" in load(tmp_path, renewed).changed
     checked = load(tmp_path, renewed, recompute="cheapest")
     assert len(calls) == 1
     assert not checked.changed
     assert "rechecked 20" in checked.describe()
     for before, after in zip(old.finished, checked.finished, strict=True):
-        assert after.loaded
         assert after.stamp["date"] == before.stamp["date"]
-        for name in before.arrays:
-            assert np.array_equal(before.arrays[name], after.arrays[name])
+        assert all(np.array_equal(array, after.arrays[name]) for name, array in before.arrays.items())
     assert not load(tmp_path, renewed).changed
 
 
-@pytest.mark.parametrize("other", [wrong, reshaped])
-def test_a_recheck_refuses_another_result_and_renews_nothing(tmp_path, other):
-    load(tmp_path)
-    with refused(RecordError, "curve is|steps is"):
-        load(tmp_path, other, recompute="cheapest")
-    assert other.__name__ in load(tmp_path, other).changed
+VALUES = {
+    "real": np.array([1.0, 50.0]),
+    "infinite": np.array([np.inf, 1.0]),
+    "less than infinite": np.array([-np.inf, 1.0]),
+    "undefined": np.array([np.nan, 1.0]),
+    "complex": np.array([1.0 + 2.0j, 3.0]),
+    "bytes": np.array([0, 255], np.uint8),
+    "text": np.array(["a", "b"]),
+    "all undefined": np.array([np.nan, np.nan]),
+}
 
 
-def test_a_recheck_without_a_stored_run_computes_it(tmp_path):
-    assert not load(tmp_path, recompute="cheapest").finished[0].loaded
-    assert len(calls) == len(SETTINGS)
+def compared(then: np.ndarray, now: np.ndarray) -> None:
+    done = StoredSetting({}, {"x": then}, 1.0, {}, loaded=True)
+    records._recheck("run", done, lambda: {"x": now}, {})
 
 
-@pytest.mark.parametrize("ending", [".npz", ".json"])
-def test_a_write_that_is_cut_off_leaves_the_old_run_or_the_new(tmp_path, monkeypatch, ending):
-    """The disc is full after half of one of the two files: the numbers, then the text for readers."""
-    load(tmp_path, settings=SETTINGS[:2])
-    write = Path.write_bytes
-
-    def fail(path, content):
-        fails = content.startswith(b"PK") == (ending == ".npz")
-        write(path, content[: len(content) // (2 if fails else 1)])
-        if fails:
-            raise OSError("no space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with refused(RecordError, r"cannot be stored \(no space left.*as it was; make room on the disc"):
-        load(tmp_path)
-    assert not list(tmp_path.glob("*.part"))
-    monkeypatch.undo()
-    load(tmp_path)
-    assert len(calls) == (2 if ending == ".npz" else 1)
-    assert len(json.loads(only(tmp_path, ".json").read_text("utf-8"))["settings"]) == 4
-
-
-@pytest.mark.parametrize("keep", [0, 3, 400, -30])
-def test_a_file_that_is_cut_short_is_refused_with_the_remedy(tmp_path, keep):
-    load(tmp_path)
-    path = only(tmp_path, ".npz")
-    path.write_bytes(path.read_bytes()[:keep])
-    with refused(RecordError, rf"{path.name} is broken.*delete it to compute the run anew"):
-        load(tmp_path)
-    path.unlink()
-    load(tmp_path)
-    assert len(calls) == 4
-
-
-@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
-def test_a_flipped_bit_is_refused(tmp_path, place):
-    """In what the zip's checksums cover, which is nearly all."""
-    load(tmp_path)
-    path = only(tmp_path, ".npz")
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(io.BytesIO(bytes(content))) as file:
-        entry = file.infolist()[int(place * len(file.infolist()))]
-    content[entry.header_offset + 30 + len(entry.filename) + 25 + entry.compress_size // 2] ^= 16
-    path.write_bytes(content)
-    with refused(RecordError, "is broken"):
-        load(tmp_path)
+@pytest.mark.parametrize("then", VALUES)
+@pytest.mark.parametrize("now", VALUES)
+def test_a_recheck_knows_infinite_undefined_and_complex_values(then, now):
+    if then == now:
+        compared(VALUES[then], VALUES[now].copy())
+    else:
+        with refused(RecordError, "x is more than 2% of its largest value off|x has another shape or dtype"):
+            compared(VALUES[then], VALUES[now])
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("then", "now"),
     [
-        {"text": np.array("no json")},
-        {"text": np.array('{"settings": [{"setting": {}}]}')},
-        {"text": np.array("[]")},
-        {"other": np.zeros(3)},
-        {"text": np.array([{"pickled": True}], dtype=object)},
+        (np.array([np.inf, 1.0, 2.0]), np.array([np.inf, 50.0, 2.0])),
+        (np.array([np.nan, 1.0, 2.0]), np.array([np.nan, 50.0, 2.0])),
+        (np.array([1.0 + 1j, 2.0]), np.array([1.0 + 2j, 2.0])),
+        (np.array([1.0, 1e-3]), np.array([1.03, 1e-3])),
+        (np.array([0, 0, 255], np.uint8), np.array([255, 0, 255], np.uint8)),
+        (np.zeros(3), np.full(3, 1e-300)),
+        (np.zeros(2), np.zeros(3)),
     ],
-    ids=["no json", "no stamp", "no settings", "no text", "pickle"],
 )
-def test_another_file_under_its_name_is_refused(tmp_path, content):
+def test_a_recheck_refuses_another_result(then, now):
+    with refused(RecordError, "x is more than 2% of its largest value off|x has another shape"):
+        compared(then, now)
+    compared(then, then + 0)
+
+
+def test_a_recheck_that_fails_renews_nothing_and_one_without_a_stored_run_computes_it(tmp_path):
+    def wrong(size, seed):
+        return {**measure(size, seed), "curve": np.zeros(size)}
+
     load(tmp_path)
-    np.savez(only(tmp_path, ".npz"), **content)
-    with refused(RecordError, "is broken, or no stored run"):
-        load(tmp_path)
+    with refused(RecordError, "curve is more than"):
+        load(tmp_path, wrong, recompute="cheapest")
+    assert "wrong" in load(tmp_path, wrong).changed
+    assert not load(tmp_path / "empty", recompute="cheapest").finished[0].loaded
+    assert len(calls) == len(SETTINGS)
 
 
-# --------------------------------------------------------------------------------------- provenance
-
-
-def test_the_line_says_what_was_done_where_with_what_and_when(tmp_path):
+def test_the_line_says_what_was_done_where_with_what_when_and_which_code_changed(tmp_path):
+    plan.stop = 3
     with pytest.raises(KeyboardInterrupt):
-        load(tmp_path, stop_at(3))
+        load(tmp_path)
+    plan.stop = None
     record = load(tmp_path)
     line = record.describe()
-    assert "\n" not in line
-    assert line.startswith("06-width (size=5); 3 of 4 settings loaded, made in ")
+    assert line.startswith("run (size=30); 3 of 4 settings loaded, made in ")
     assert "; 1 of 4 settings computed, made in " in line
     for word in (
         f"Python {platform.python_version()}",
         f"numpy {np.__version__}",
         f"torch {torch.__version__}",
-        f"{len(os.sched_getaffinity(0))} cores",
     ):
         assert line.count(word) == 2
     assert re.search(r"20\d\d-\d\d-\d\d, commit ([0-9a-f]{7,}( with changes)?|unknown)", line)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:]{8}\+00:00", record.finished[0].stamp["date"])
-
-
-def test_the_commit_is_that_of_the_sources_or_unknown(tmp_path, monkeypatch):
-    asked = ["git", "log", "-1", "--format=%h", "--abbrev=7", "--", "src/dipfilters"]
-    head = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    commit = load(tmp_path / "here").finished[0].stamp["commit"]
-    assert commit.removesuffix(" with changes") == (head.stdout.strip() or "unknown")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert load(tmp_path / "without git").finished[0].stamp["commit"] == "unknown"
-
-
-def test_no_path_and_no_name_of_the_machine_is_stored(tmp_path):
-    load(tmp_path)
-    text = only(tmp_path, ".json").read_text("utf-8")
-    private = {str(tmp_path), str(Path.cwd()), str(Path.home()), platform.node(), f"/{getpass.getuser()}"}
-    assert not [word for word in private if word in text]
-
-
-# ------------------------------------------------------------------------------------ changed code
-
-
-BASE = '''
-    """A module."""
-    from dipfilters import psnr
-
-    FACTOR = 3
-    SHAPES = {"plain": (1, 7), "deep": (3, [0.5, None])}
-    OTHER = {"a": object()}
-
-    def unused():
-        return 1
-
-    def helper(x):
-        return 2 * x + 0 * len(SHAPES) + 0 * len(OTHER)
-
-    def measure(size, width, seed):
-        """Measure."""
-        return {"x": helper(size) + width + seed, "text": len(f"a {size}")}
-'''
-
-
-def compute_from(folder, source):
-    """The function ``measure`` of a module with this source, as if it was always the same module."""
-    path = folder / f"m{abs(hash(source))}.py"
-    path.write_text(textwrap.dedent(source), "utf-8")
-    spec = importlib.util.spec_from_file_location("a_module", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.measure
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "changed"),
-    [
-        ('"""Measure."""', '"""Measure it\n        well."""', []),
-        ("        return 2 * x", "\n        # twice\n        return  2*x", []),
-        ("        return 1", "        return 2", []),
-        ("2 * x", "3 * x", ["helper"]),
-        ("FACTOR = 3", "FACTOR = 4", []),
-        ("0.5, None", "0.6, None", ["SHAPES"]),
-        ("object()", "object", []),
-        ("+ width", "- width", ["measure"]),
-        ("helper(size) +", "helper(size) * psnr.__name__.count('p') +", ["dipfilters.images", "measure"]),
-        ("helper(size) +", "size +", ["SHAPES", "helper", "measure"]),
-        ('f"a {size}"', 'f"b {size}"', ["measure"]),
-    ],
-)
-def test_the_line_says_which_code_changed_since(tmp_path, old, new, changed):
-    (tmp_path / "code").mkdir()
-    load(tmp_path, compute_from(tmp_path / "code", BASE))
-    assert old in BASE
-    record = load(tmp_path, compute_from(tmp_path / "code", BASE.replace(old, new)))
-    assert all(done.loaded for done in record.finished)
-    assert record.changed == changed
-    sign = f"; THE CODE CHANGED SINCE: {', '.join(changed)}; recompute=True runs it anew"
-    assert record.describe().endswith(sign) == bool(changed)
-    assert ("CHANGED" in record.describe()) == bool(changed)
-
-
-@pytest.mark.parametrize("recompute", ["all", "True", 1, None])
-def test_an_unknown_way_to_recompute_is_refused(tmp_path, recompute):
-    with refused(RecordError, 'recompute must be True, False or "cheapest", got'):
-        load(tmp_path, compute_from(tmp_path, BASE), recompute=recompute)
-
-
-def test_an_indent_is_code():
-    bodies = ["if x:\n    a()\n    b()\n", "if x:\n    a()\nb()\n"]
-    assert _meaning(bodies[0])[0] != _meaning(bodies[1])[0]
-
-
-def test_every_version_of_python_reads_the_same():
-    """Python 3.11 takes an f-string for one token, later versions for many: the text is that of both."""
-    source = 'a = f"{{x}} {{{x!r}}} {x:>{y}}" {"b": {1: 2}}'
-    assert _meaning(source)[0] == 'a=f"{x}{x!r}{x:>{y}"{"b":{1:2}NEWLINE'
-
-
-def test_the_modules_that_a_function_reaches_are_its_code(tmp_path):
-    """Those that tools/sources.py finds in the syntax trees, by another way."""
-
-    def learn(width):
-        return {"x": len([train, build, vanilla]) + width}
-
-    code = load_or_run("code", {"width": 1}, learn, folder=tmp_path).code
-    used = Package(ROOT).used_by(["from dipfilters import train, build, vanilla"], "a cell")
-    assert set(code) - {"learn"} == used
-
-
-def test_a_use_that_cannot_be_told_counts_for_the_whole_package(tmp_path):
-    """All but the list of names itself, which grows with every new one; no figure is drawn here."""
-
-    def whole(width):
-        return {"x": len(dipfilters.__all__) + width}
-
-    code = load_or_run("whole", {"width": 1}, whole, folder=tmp_path).code
-    apart = ("plots", "figures", "checks")
-    assert set(code) == {f"dipfilters.{name}" for name in LAYERS if not name.startswith(apart)} | {"whole"}
-
-
-def test_a_function_of_a_cell_has_its_source(tmp_path):
-    """In a kernel the source of a function is that of its cell."""
-    cells = [
-        "from dipfilters import load_or_run, psnr",
-        "def helper(x):\n    return 2 * x",
-        "def measure(x):\n    return {'y': helper(x), 'name': len(psnr.__name__)}",
-        f"print(sorted(load_or_run('cell', {{'x': 1}}, measure, folder={str(tmp_path)!r}).code))",
-    ]
-    shell = "from IPython.core.interactiveshell import InteractiveShell as S\ns = S.instance()\n"
-    program = shell + "".join(f"s.run_cell({cell!r}).raise_error()\n" for cell in cells)
-    environment = {**os.environ, "PYTHONPATH": "src", "IPYTHONDIR": str(tmp_path / "ipython")}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-        env=environment,
-    )
-    assert done.stdout.splitlines()[-1] == "['dipfilters.images', 'helper', 'measure']"
+    assert "CHANGED" not in line
+    changed = load(tmp_path, renewed).describe()
+    assert changed.endswith("; THE CODE CHANGED SINCE: renewed; recompute=True runs it anew")
 
 
 # ------------------------------------------------------------------------------------------- doors
@@ -466,20 +285,281 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_computed(tmp_path):
         with refused(RecordError, "parameters must be numbers, text or lists of them"):
             load(tmp_path, parameters={"size": value})
     with refused(RecordError, "setting must be numbers, text or lists of them"):
-        load(tmp_path, settings=[{"width": {1, 2}}])
+        load(tmp_path, settings=[{"seed": {1, 2}}])
     for function in (partial(measure, size=3), len):
         with refused(RecordError, "has no source to tell changes by; write it with def"):
             load(tmp_path, function)
+    for recompute in ("all", 1, None):
+        with refused(RecordError, 'recompute must be True, False or "cheapest", got'):
+            load(tmp_path, recompute=recompute)
+    caught = 3
+
+    def closed(size, seed):
+        return {"x": caught}
+
+    with refused(RecordError, "closed takes caught from the function around it"):
+        load(tmp_path, closed)
     assert calls == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_results_that_would_be_pickled_are_refused(tmp_path):
-    with refused(RecordError, "compute must give arrays of numbers, got .*Adam.* for 'x'"):
-        load(tmp_path, lambda size, width, seed: {"x": Adam()})
-    assert not list(tmp_path.glob("*.npz"))
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"x": Adam()}, "must return arrays of numbers, got Adam"),
+        ({"x": torch.zeros(2, dtype=torch.bfloat16)}, "must return arrays of numbers; 'x': .*BFloat16"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "must return arrays of numbers; 'x': .*inhomogeneous"),
+        ([1.0, 2.0], "must return arrays by their names, got list"),
+    ],
+)
+def test_results_that_cannot_be_stored_are_refused(result, message):
+    with refused(RecordError, message):
+        records._arrays(result)
 
 
 def test_a_value_that_is_given_twice_is_refused_by_the_call(tmp_path):
     with annotations_off(), pytest.raises(TypeError, match="multiple values for keyword argument 'size'"):
-        load(tmp_path, settings=[{"size": 3, "width": 1, "seed": 0}])
+        load(tmp_path, settings=[{"size": 3, "seed": 0}])
+
+
+# ----------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize("keep", [0, 3, 400, -30])
+def test_a_file_that_is_cut_short_is_refused_with_the_remedy(tmp_path, keep):
+    load(tmp_path)
+    path = only(tmp_path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with refused(RecordError, rf"{path.name} is broken.*delete it to compute the run anew"):
+        load(tmp_path)
+    path.unlink()
+    load(tmp_path)
+    assert len(calls) == 4
+
+
+class Trap:
+    """Unpickled, it leaves a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"text": np.array("no json")},
+        {"text": np.array('{"settings": [{"setting": {}}]}')},
+        {"text": np.array("[]")},
+        {"other": np.zeros(3)},
+        {"text": "trap"},
+        {"0/curve": "trap"},
+    ],
+    ids=["no json", "no stamp", "no settings", "no text", "pickled text", "pickled array"],
+)
+def test_another_file_under_its_name_is_refused_and_never_unpickled(tmp_path, content):
+    load(tmp_path)
+    trap = np.array([Trap(tmp_path / "sprung")], dtype=object)
+    with np.load(only(tmp_path), allow_pickle=False) as file:
+        whole = dict(file) if "trap" in map(str, content.values()) else {}
+    np.savez(only(tmp_path), **whole | {k: trap if str(v) == "trap" else v for k, v in content.items()})
+    with refused(RecordError, "is broken, or no stored run"):
+        load(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+    np.save(tmp_path / "trap.npy", trap)
+    np.load(tmp_path / "trap.npy", allow_pickle=True)
+    assert (tmp_path / "sprung").exists(), "a trap that does not work"
+
+
+def test_a_run_under_the_name_of_another_is_refused(tmp_path):
+    load(tmp_path)
+    load_or_run("walk", {"size": 30}, measure, folder=tmp_path / "other", settings=[{"seed": 0}])
+    content = only(tmp_path / "other").read_bytes()
+    path = only(tmp_path)
+    path.write_bytes(content)
+    with refused(RecordError, rf"{path.name} holds another run, .*'walk'.* not .*'run'.*its own name"):
+        load(tmp_path)
+    assert path.read_bytes() == content
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(tmp_path):
+    load(tmp_path)
+    with zipfile.ZipFile(only(tmp_path)) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(only(tmp_path), "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content.replace(b"(30,), }" + 12 * b" ", b"(30000000000000,), }"))
+    with refused(RecordError, r"is broken, or no stored run \(.*MemoryError: Unable to allocate"):
+        load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> tuple[Path, bytes]:
+    folder = tmp_path_factory.mktemp("runs")
+    load_or_run("run", {"size": 4}, measure, folder=folder, settings=SETTINGS)
+    return only(folder), only(folder).read_bytes()
+
+
+@repeatable
+@given(data=st.data())
+def test_a_file_changed_anywhere_is_read_or_refused(sound, data):
+    """A record with the settings asked for, or an error that names the file and leaves it alone."""
+    path, content = sound
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(changed) - 1))
+        length = data.draw(st.integers(0, 30))
+        changed[place : place + length] = data.draw(st.binary(max_size=30))
+    path.write_bytes(bytes(changed))
+    plan.stop = len(calls)  # what the changed text no longer holds is to be computed
+    told, record = path.name, None
+    with annotations_off():
+        try:
+            record = load_or_run("run", {"size": 4}, measure, folder=path.parent, settings=SETTINGS)
+        except RecordError as error:
+            told = str(error)
+        except KeyboardInterrupt:
+            pass
+    assert path.name in told
+    assert record is None or [done.setting for done in record.finished] == SETTINGS
+    assert path.read_bytes() == bytes(changed)
+
+
+# ------------------------------------------------------------- kills, full discs, other processes
+
+# A module whose function is measured in other processes.
+OTHER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from dipfilters import load_or_run
+
+HERE = Path(sys.argv[1])
+
+
+def measure(size, seed):
+    (HERE / f"began {seed}").touch()
+    while (HERE / f"wait {seed}").exists():
+        time.sleep(0.01)
+    return {"curve": np.random.default_rng(seed).random((size, size))[0]}
+
+
+def run(*seeds):
+    settings = [{"seed": seed} for seed in seeds]
+    return load_or_run("run", {"size": 30}, measure, folder=HERE / "runs", settings=settings)
+"""
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder with the module above, under a name that makes trouble in a shell."""
+    folder = tmp_path / "Über uns, 2 Äpfel & 'mehr'"
+    folder.mkdir()
+    (folder / "other.py").write_text(OTHER, "utf-8")
+    return folder
+
+
+def command(here: Path, program: str) -> list[str]:
+    start = f"import sys; sys.path[:0] = [sys.argv[1], {str(SOURCES)!r}]; import other\n"
+    return [sys.executable, "-c", start + textwrap.dedent(program), str(here)]
+
+
+def other(here: Path, program: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    words = [*before, *command(here, program)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("point", "done"),
+    [
+        ("os.kill(os.getpid(), 9)", (0,)),
+        ("part.write_bytes(part.read_bytes()[:99]); os.kill(os.getpid(), 9)", (0,)),
+        ("plain(part, path); os.kill(os.getpid(), 9)", (0, 1)),
+    ],
+    ids=["written, not in place", "half written", "in place"],
+)
+def test_killed_while_a_run_is_stored(here, point, done):
+    """By a signal that no program can catch; what was finished before is there, and the rest is computed."""
+    assert other(here, "other.run(0)").returncode == 0
+    program = f"""
+        import os
+        from pathlib import Path
+        plain = Path.replace
+        def last(part, path):
+            {point}
+        Path.replace = last
+        other.run(0, 1)
+    """
+    killed = other(here, program)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert as_computed(here / "runs", *done)
+    for path in here.glob("began *"):
+        path.unlink()
+    assert other(here, "other.run(0, 1)").returncode == 0
+    assert [path.name for path in here.glob("began *")] == ["began 1"][: 2 - len(done)]
+    assert as_computed(here / "runs", 0, 1)
+
+
+def test_two_processes_add_to_one_run(here):
+    """Each begins with what the other has not seen finished, and stores when the other has stored."""
+    (here / "wait 1").touch()
+    process = subprocess.Popen(command(here, "other.run(1, 2, 3)"), stderr=subprocess.PIPE, text=True)
+    try:
+        while not (here / "began 1").exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        assert other(here, "other.run(0, 2)").returncode == 0
+        assert as_computed(here / "runs", 0, 2)
+        (here / "began 2").unlink()
+        (here / "wait 1").unlink()
+        assert process.wait() == 0, process.communicate()[1]
+    finally:
+        process.kill()
+        process.communicate()
+    assert as_computed(here / "runs", 0, 1, 2, 3)
+    assert not (here / "began 2").exists(), "what the other had finished was computed again"
+
+
+def test_a_run_that_another_process_holds_is_said(tmp_path, monkeypatch):
+    load(tmp_path, settings=SETTINGS[:1])
+    path = only(tmp_path)
+    monkeypatch.setattr(records, "_LOCK_SECONDS", 0.2)
+    with FileLock(path.with_suffix(".lock")):
+        assert load(tmp_path, settings=SETTINGS[:1]).finished[0].loaded, "to load needs no lock"
+        with refused(RecordError, rf"another process has held {path.name} for 0.2 s; wait for it, or end it"):
+            load(tmp_path)
+    assert not load(tmp_path).finished[1].loaded
+
+
+def test_a_file_that_may_not_grow_leaves_what_was_stored(here):
+    """The system writes a part and refuses the rest, as on a full disc."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); other.run(0, 1, 2, 3)"
+    done = other(here, limit)
+    assert done.returncode == 1
+    assert "what was stored before is as it was; make room on the disc, or name a folder" in done.stderr
+    kept = stored(here / "runs")
+    assert 1 <= len(kept) < 4
+    assert as_computed(here / "runs", *kept)
+    assert sorted(path.suffix for path in (here / "runs").iterdir()) == [".lock", ".npz"]
+    assert other(here, "other.run(0, 1, 2, 3)").returncode == 0
+    assert as_computed(here / "runs", 0, 1, 2, 3)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(here):
+    """Its stored run loads; not even root can write to it."""
+    assert other(here, "other.run(0)").returncode == 0
+    (here / "began 0").unlink()
+    bind = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    before = ("unshare", "-m", "sh", "-c", bind, str(here))
+    if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+        if not os.geteuid() or shutil.which("unshare") is None:
+            pytest.skip("no folder is read-only for root here")
+        before = ()
+        (here / "runs").chmod(0o555)
+    done = other(here, "print(other.run(0).finished[0].loaded)\nother.run(1)", before)
+    assert done.stdout == "True\n"
+    assert "RecordError" in done.stderr
+    assert "or name a folder that you may write in" in done.stderr
+    assert not list(here.glob("began *"))

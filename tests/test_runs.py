@@ -126,17 +126,16 @@ def test_the_notebooks_that_store_runs_have_them() -> None:
 
 
 @pytest.mark.parametrize("path", stored(), ids=lambda path: path.stem)
-def test_a_stored_run_is_small_has_its_text_beside_it_and_numbers_that_are_finite(path: Path) -> None:
+def test_a_stored_run_is_small_says_how_it_was_made_and_holds_finite_numbers(path: Path) -> None:
     assert path.stat().st_size < 5_000_000
     with np.load(path, allow_pickle=False) as numbers:
-        assert json.loads(str(numbers["text"])) == json.loads(path.with_suffix(".json").read_text("utf-8"))
+        for done in json.loads(str(numbers["text"]))["settings"]:
+            assert done["stamp"]["hardware"]
+            assert done["stamp"]["date"].startswith("20")
+            assert "with changes" not in done["stamp"]["commit"]
         for name in numbers.files:
             if numbers[name].dtype.kind == "f":
                 assert np.isfinite(numbers[name]).all(), name
-    for done in json.loads(path.with_suffix(".json").read_text("utf-8"))["settings"]:
-        assert done["stamp"]["hardware"]
-        assert done["stamp"]["date"].startswith("20")
-        assert "with changes" not in done["stamp"]["commit"]
 
 
 @pytest.mark.parametrize("stem", ["06-sgd-versus-adam", "07-deep-image-prior"])

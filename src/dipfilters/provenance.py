@@ -278,7 +278,8 @@ class Package:
         inner = f"{module.name}.{name}".strip(".")
         if inner in self.paths:
             return {(inner, _WHOLE)}
-        return {(module.name, other) for other in module.definitions} | set(module.imports.values())
+        inside = {(path, _WHOLE) for path in self.paths if path and path.rpartition(".")[0] == module.name}
+        return {(module.name, other) for other in module.definitions} | {*module.imports.values(), *inside}
 
     def _uses(self, module: _Module, statement: ast.stmt) -> set[Piece]:
         """The pieces that a statement of a module names."""
@@ -335,26 +336,26 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
         SourceError: A function without a source, or one that takes values from a function around it, whose
             changes nobody would notice.
     """
-    found, package, seen = dict[str, str](), Package(), list[Any]()
+    found, package, seen = dict[str, str](), Package(), set[Any]()
     waiting: list[Any] = [inspect.unwrap(function)]
     while waiting:
         piece = waiting.pop()
-        if any(piece is other for other in seen):
+        if piece in seen:
             continue
-        seen.append(piece)
+        seen.add(piece)
         try:
             source = textwrap.dedent(inspect.getsource(piece))
             body = _parse(source, piece.__name__)
         except (OSError, TypeError, SourceError) as error:
             raise SourceError(f"{piece!r} has no source to tell changes by; write it with def") from error
-        if caught := getattr(getattr(piece, "__code__", None), "co_freevars", ()):
+        if caught := piece.__code__.co_freevars:
             raise SourceError(
                 f"{piece.__name__} takes {', '.join(caught)} from the function around it, where nothing "
                 f"notices a change; hand it over as an argument"
             )
         found[piece.__name__] = digest(_canonical(body))
         found |= package.digests([source], piece.__name__)
-        scope = getattr(piece, "__globals__", None) or vars(inspect.getmodule(piece))
+        scope = piece.__globals__
         names = {node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)}
         for name in sorted(names & scope.keys()):
             value = scope[name]
@@ -366,8 +367,12 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
             top, _, inner = origin.partition(".")
             if top == PACKAGE:
                 found |= package.reached([(inner, kind)])
-            elif isinstance(value, FunctionType | type) and origin == piece.__module__:
+            elif isinstance(value, FunctionType) and origin == piece.__module__:
                 waiting.append(inspect.unwrap(value))
+            elif isinstance(value, type) and origin == piece.__module__:  # a notebook's class has no source
+                parts = {key: part for key, part in vars(value).items() if not key.startswith("__")}
+                waiting += [part for part in vars(value).values() if isinstance(part, FunctionType)]
+                found[name] = digest(repr({key: part for key, part in parts.items() if _is_plain(part)}))
             if _is_plain(value):
                 found[name] = digest(repr(value))
     return dict(sorted(found.items()))

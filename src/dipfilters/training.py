@@ -169,9 +169,7 @@ def train(
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
     if step_inputs is not None and subtract_start:
-        raise ValueError(
-            "step_inputs change it, and f₀ belongs to one input: give subtract_start=False"
-        )
+        raise ValueError("step_inputs change it, and f₀ belongs to one input: give subtract_start=False")
     return _train(network, input, target, optimizer, steps, subtract_start, generator, step_inputs)
 
 
