@@ -16,11 +16,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from dipfilters import add_noise, load_image
 from dipfilters.figures import RowExplorer
-from tools import browser, notebooks
-from tools.errors import BuildFailed, run_main
-from tools.record import commit, hardware
+from dipfilters.provenance import commit, hardware
+from tools import browser
+from tools.book import Book
+from tools.errors import BookError, run_main
+from tools.notebooks import ROOT
 
-ROOT = notebooks.ROOT
 SITE = ROOT / "_build" / "html"
 RESULT = ROOT / "benchmarks" / "results" / "figures.json"
 ROUNDS = 5
@@ -36,7 +37,7 @@ READY = """() => {
 def interactive(chrome: Browser) -> dict[str, float]:
     """Milliseconds from the request of each page with figures until all of them answer, medians."""
     found = {}
-    for path in notebooks.chapters(ROOT):
+    for path in Book().chapters:
         address = SITE / "notebooks" / f"{path.stem}.html"
         if "widget-view+json" not in address.read_text("utf-8"):
             continue
@@ -89,7 +90,7 @@ def click(chrome: Browser, side: int = 128, patch_size: int = 7) -> list[float]:
 def main(_arguments: Sequence[str]) -> None:
     """Measure, print, and keep the result beside those of the other benchmarks."""
     if not (SITE / "index.html").is_file():
-        raise BuildFailed("no built book to measure; `make bench` builds it first, and so does `make book`")
+        raise BookError("no built book to measure; `make bench` builds it first, and so does `make book`")
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=browser.find())
         pages = interactive(chrome)
@@ -98,7 +99,7 @@ def main(_arguments: Sequence[str]) -> None:
         chrome.close()
     result: dict[str, Any] = {
         "provenance": {
-            "commit": commit(ROOT, Path(__file__)),
+            "commit": commit(ROOT, "src", "benchmarks", "requirements.lock"),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "hardware": hardware("cpu"),
             "browser": f"Chromium {version}",

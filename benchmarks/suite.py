@@ -39,7 +39,7 @@ from dipfilters import (
     step_grid,
     vanilla,
 )
-from tools.record import commit, hardware
+from dipfilters.provenance import commit, hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -466,7 +466,7 @@ def provenance() -> dict[str, object]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return {
-        "commit": commit(ROOT, Path(__file__)),
+        "commit": commit(ROOT, "src", "benchmarks", "requirements.lock"),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware("cpu"),
         "threads": torch.get_num_threads(),

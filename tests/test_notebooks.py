@@ -11,9 +11,10 @@ import pytest
 from nbformat import NotebookNode
 
 from tools import address, notebooks, readme
+from tools.book import Book
 from tools.notebooks import ROOT
 
-CHAPTERS = notebooks.chapters(ROOT)
+CHAPTERS = Book().chapters
 NUMBERED = [path for path in CHAPTERS if re.match(r"0[1-9]", path.stem)]
 PARAMETERS = {"profile": "full", "image": "camera", "size": None, "seed": 0, "device": "auto"}
 STORING = {"06-sgd-versus-adam", "07-deep-image-prior"}  # these keep runs, and can train anew
@@ -59,7 +60,7 @@ def outputs(notebook: NotebookNode) -> list[tuple[NotebookNode, NotebookNode]]:
 
 
 def test_it_begins_with_a_title_and_its_colab_link(path: Path, notebook: NotebookNode) -> None:
-    repository, branch = address.setting(ROOT)
+    repository, branch, _ = address.committed(Book())
     first = notebook.cells[0]
     assert first.cell_type == "markdown"
     assert re.match(r"# \S", first.source)
@@ -68,7 +69,7 @@ def test_it_begins_with_a_title_and_its_colab_link(path: Path, notebook: Noteboo
 
 
 def test_it_has_one_guarded_install_cell(notebook: NotebookNode) -> None:
-    repository, _ = address.setting(ROOT)
+    repository, *_ = address.committed(Book())
     (cell,) = tagged(notebook, "install")
     assert notebooks.code_cells(notebook)[0] is cell
     assert re.search(

@@ -34,14 +34,14 @@ def triggers(name: str) -> dict[str, Any]:
 
 
 def zizmor(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", path]
+    command = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-progress", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_workflows_follow_githubs_schema() -> None:
     for schema, files in {
-        "vendor.github-workflows": [FOLDER / name for name in WORKFLOWS],
-        "vendor.dependabot": [ROOT / ".github" / "dependabot.yml"],
+        "vendor.github-workflows": [str(FOLDER / name) for name in WORKFLOWS],
+        "vendor.dependabot": [str(ROOT / ".github" / "dependabot.yml")],
     }.items():
         command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

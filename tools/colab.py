@@ -20,7 +20,7 @@ from tools.errors import BookError, run_main
 
 def versions(environment: Path) -> dict[str, str]:
     """What is installed there."""
-    command = [environment / "bin" / "python", "-m", "pip", "list", "--format=json"]
+    command = [str(environment / "bin" / "python"), "-m", "pip", "list", "--format=json"]
     listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return {entry["name"].lower(): entry["version"] for entry in listed}
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import address, notebooks, record
-from tools.book import ROOT, Book
+from tools import address, record
+from tools.book import Book
 from tools.errors import BookError
+from tools.notebooks import ROOT
 
 OTHER = ("a-lice/prior.book", "--branch", "trunk", "--root")
 OWN = ("YOUR_NAME/dipfilters", "--branch", "main", "--root")
@@ -122,4 +123,3 @@ def test_every_notebook_of_the_book_names_the_repository_that_is_set() -> None:
         text = path.read_text("utf-8")
         assert f"git+https://github.com/{own.repository}" in text
         assert f"/github/{own.repository}/blob/{own.branch}/{path.relative_to(ROOT).as_posix()}" in text
-    assert notebooks.ROOT == ROOT

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tools import notebooks, record
-from tools.book import ROOT, Book
+from tools.book import Book
+from tools.notebooks import ROOT
 
 CHAPTERS = Book().notebooks
 SOURCE = ROOT / "src" / record.PACKAGE
