@@ -99,7 +99,7 @@ def main(_arguments: Sequence[str]) -> None:
         chrome.close()
     result: dict[str, Any] = {
         "provenance": {
-            "commit": commit(ROOT, "src", "benchmarks", "requirements.lock"),
+            "commit": commit(ROOT, "src", "requirements.lock", str(Path(__file__))),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "hardware": hardware("cpu"),
             "browser": f"Chromium {version}",

@@ -466,7 +466,7 @@ def provenance() -> dict[str, object]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return {
-        "commit": commit(ROOT, "src", "benchmarks", "requirements.lock"),
+        "commit": commit(ROOT, "src", "requirements.lock", str(Path(__file__))),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware("cpu"),
         "threads": torch.get_num_threads(),
