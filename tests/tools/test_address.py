@@ -8,7 +8,6 @@ import pytest
 from tools import address, record
 from tools.book import Book
 from tools.errors import BookError
-from tools.notebooks import ROOT
 
 OTHER = ("a-lice/prior.book", "--branch", "trunk", "--root")
 OWN = ("YOUR_NAME/dipfilters", "--branch", "main", "--root")
@@ -115,11 +114,3 @@ def test_an_address_in_the_environment_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(BookError, match=rf"the environment names the \w+ '{value.strip()}"):
         address.published(Book(texts), {name: value})
-
-
-def test_every_notebook_of_the_book_names_the_repository_that_is_set() -> None:
-    own = address.committed(Book())
-    for path in Book().chapters:
-        text = path.read_text("utf-8")
-        assert f"git+https://github.com/{own.repository}" in text
-        assert f"/github/{own.repository}/blob/{own.branch}/{path.relative_to(ROOT).as_posix()}" in text

@@ -7,7 +7,6 @@ import pytest
 
 from tests import site_browser, site_html
 from tools import archive
-from tools.errors import BookError
 
 
 @pytest.fixture
@@ -38,20 +37,6 @@ def test_the_same_pages_make_the_same_archive(built: Path) -> None:
     (built / "_build" / "html" / "index.html").touch()
     archive.main(["--root", str(built)])
     assert target.read_bytes() == first
-
-
-def test_a_broken_off_packing_leaves_the_old_archive(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive.main(["--root", str(built)])
-    before = (built / "_build" / "book.zip").read_bytes()
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        archive.main(["--root", str(built)])
-    assert (built / "_build" / "book.zip").read_bytes() == before
-
-
-def test_without_pages_it_says_how_to_get_some(tmp_path: Path) -> None:
-    with pytest.raises(BookError, match="run `make zip`, which builds them"):
-        archive.main(["--root", str(tmp_path)])
 
 
 @pytest.mark.browser

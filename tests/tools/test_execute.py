@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import papermill
 import pytest
 
 from tools import execute, notebooks, quick, record
@@ -207,17 +206,6 @@ def test_right_parameters_get_their_types(tmp_path: Path) -> None:
         "size": None,
         "image": "coffee",
     }
-
-
-def test_an_unknown_chapter_is_refused(book: Path) -> None:
-    with pytest.raises(BookError, match="known are 01-one, 02-two"):
-        execute.main(["09", "--root", str(book)])
-
-
-def test_parameters_are_those_that_papermill_sees(book: Path) -> None:
-    path = Book(book).chapters[0]
-    seen = papermill.inspect_notebook(str(path))
-    assert seen.keys() == notebooks.parameters(notebooks.read(path), path.name).keys()
 
 
 def test_the_command_line_shows_the_message_alone(book: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from nbformat import NotebookNode
 
-from tests.test_faults import read_only, works
+from tests.test_faults import read_only
 from tools import build, execute, notebooks, quick
 from tools.book import Book
 from tools.errors import KEPT, BookError, run_main
@@ -208,27 +208,6 @@ def test_a_notebook_that_may_not_grow_stays_as_it_is(book: Path) -> None:
     assert "Traceback" not in done.stderr
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*"))
-
-
-@pytest.mark.long
-def test_a_notebook_on_a_full_disc_stays_as_it_is(book: Path) -> None:
-    """On a disc of 60 KB, which only root may mount."""
-    path = Book(book).chapters[0]
-    before, folder = path.read_bytes(), book / "kept"
-    path.parent.rename(folder)
-    path.parent.mkdir()
-    if not works("mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(path.parent)):
-        pytest.skip("no disc can be mounted here")
-    try:
-        shutil.copytree(folder, path.parent, dirs_exist_ok=True)
-        done = tool(GROW, book)
-        assert done.returncode == 1
-        assert "No space left on device" in done.stderr
-        assert done.stderr.endswith("is as it was; make room on the disc and run again\n")
-        assert path.read_bytes() == before
-        assert not list(path.parent.glob(".*"))
-    finally:
-        subprocess.run(["umount", str(path.parent)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import figures
-from tools.errors import BookError
 from tools.notebooks import ROOT
 
 MAKE = shutil.which("make") or "make"
@@ -149,23 +147,6 @@ def test_the_installed_stamp_comes_last(clone: Path) -> None:
     assert "making .venv" in done.stdout
     assert (clone / ".venv" / "bin" / "python").exists()
     assert not (clone / ".venv" / ".installed").exists()
-
-
-def test_what_the_benchmarks_need_is_made_before_they_take_their_time(installed: Path) -> None:
-    (installed / "benchmarks").mkdir()
-    (installed / "benchmarks" / "requirements.txt").touch()
-    shown = make(installed, "-n", "bench").stdout
-    names = ("tools.browser", "tools.build", "benchmarks.suite", "benchmarks.figures")
-    places = [shown.find(f"-m {name}") for name in names]
-    assert -1 not in places, shown
-    assert places == sorted(places)
-
-
-def test_figures_cannot_be_measured_without_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "SITE", tmp_path)
-    monkeypatch.setattr(figures, "sync_playwright", None)
-    with pytest.raises(BookError, match="no built book to measure; `make bench` builds it first"):
-        figures.main([])
 
 
 def test_the_one_check_calls_make_test() -> None:
