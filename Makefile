@@ -115,7 +115,7 @@ checks: .venv/.installed $(NODE) ## of these: style, types, scripts, a strict bu
 
 .PHONY: test-package
 test-package: .venv/.installed ## of these: the package's own tests
-	@$(PYTEST) -m "not long" $(PACKAGE_TESTS)
+	@$(PYTEST) -m "not long and not browser" $(PACKAGE_TESTS)
 
 .PHONY: test-long
 test-long: .venv/.installed browser ## what takes too long for every day

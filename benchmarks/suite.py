@@ -1,4 +1,4 @@
-"""The benchmarks: `make bench` (minutes), `make bench-quick` (under three). Ratios of one interleaved run.
+"""The benchmarks: `make bench` (minutes), `make bench QUICK=1` (under three). Ratios of one interleaved run.
 
 Every row times the package and a peer in turns within this process, and compares their results: a fast wrong
 answer ends the run. Ratios are medians over the rounds, with the smallest and the largest. What misses its

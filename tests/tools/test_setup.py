@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_the_lock_names_versions_and_no_host() -> None:
     for line in lines:
         assert re.fullmatch(r"[\w.-]+==[\w.+!]+( ; .+)?", line), line
         assert not line.startswith(("nvidia-", "cuda-", "triton")), "a torch with CUDA brings these itself"
+
+
+def test_no_bound_is_above_what_colab_holds() -> None:
+    """Else the install cell would change what Colab holds: the first cause of notebooks that die there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    bounds = dict(line.split(">=") for line in project["dependencies"])
+    text = (ROOT / "tools" / "colab.txt").read_text("utf-8")
+    colab = dict(re.findall(r"^([\w-]+)==(\S+)", text, re.MULTILINE))
+    both = bounds.keys() & colab.keys()
+    assert len(both) == 5
+    for name in both:
+        bound, held = (tuple(map(int, version.split("."))) for version in (bounds[name], colab[name]))
+        assert bound <= held, name
 
 
 def test_conda_gets_python_pip_and_the_lock() -> None:
