@@ -1,38 +1,31 @@
-"""`make course`: from the masters, student notebooks, instructors' copies and a table of points.
+"""`make -C course assignments`: notebooks for students and for instructors, and a table of points.
 
-nbgrader does the stripping, in a course folder of its own below `_build/course/`; the masters are only read.
+They are made from the masters, which are only read; nbgrader does the stripping, in a folder of its own.
 """
 
 import argparse
 import csv
-import io
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nbformat import NotebookNode
 
-from tools import notebooks
-from tools.errors import CourseFailed, CourseMissing, run_main
+from course import INSTRUCTOR, ROOT, BookError, put, read, run_main, write
 
-INSTRUCTOR = Path("course", "instructor")
 MARKS = re.compile(r"^\s*(?:### )?(?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)\s*$")
-COLUMNS = ("assignment", "task", "kind", "points")
 
 
 def masters(root: Path) -> list[Path]:
-    """The masters, by name; the public tree has none."""
+    """The masters, by name."""
     found = sorted((root / INSTRUCTOR).glob("*.ipynb"))
     if not found:
-        raise CourseMissing(
-            f"no masters in {INSTRUCTOR}: this is the public tree of the book; assignments are made and "
-            f"graded in the instructors' repository"
-        )
+        raise BookError(f"no masters in {root / INSTRUCTOR}; restore them with `git checkout {INSTRUCTOR}`")
     return found
 
 
@@ -41,16 +34,16 @@ def grading(cell: NotebookNode) -> dict[str, Any]:
     return dict(cell.metadata.get("nbgrader", {}))
 
 
-def tasks(master: NotebookNode, name: str) -> list[dict[str, Any]]:
-    """The cells that give points, in their order."""
-    rows = []
-    for cell in master.cells:
-        facts = grading(cell)
-        if facts.get("grade"):
-            kind = "written" if facts["solution"] else "tests"
-            row = {"assignment": name, "task": facts["grade_id"], "kind": kind, "points": facts["points"]}
-            rows.append(row)
-    return rows
+def tasks(master: Path) -> list[dict[str, Any]]:
+    """The cells that give points, in their order, then the sums."""
+    graded = [facts for cell in read(master).cells if (facts := grading(cell)).get("grade")]
+    rows = [
+        (facts["grade_id"], "written" if facts["solution"] else "tests", facts["points"]) for facts in graded
+    ]
+    for kind in ("tests", "written"):
+        rows.append(("all", kind, sum(points for _, of_kind, points in rows if of_kind == kind)))
+    columns = ("assignment", "task", "kind", "points")
+    return [dict(zip(columns, (master.stem, *row), strict=True)) for row in rows]
 
 
 def api(folder: Path, cell_seconds: int = 60) -> Any:
@@ -77,15 +70,19 @@ def api(folder: Path, cell_seconds: int = 60) -> Any:
 
 
 def generate(root: Path, folder: Path) -> None:
-    """Let nbgrader make the student notebooks and its gradebook from the masters, in `folder`."""
+    """Let nbgrader make the students' notebooks and its gradebook from the masters, in `folder`."""
     for path in masters(root):
-        place = folder / "source" / path.stem / path.name
-        notebooks.write(notebooks.read(path), place)
+        write(read(path), folder / "source" / path.stem / path.name)
     grader = api(folder)
     for path in masters(root):
         result = grader.generate_assignment(path.stem, force=True)
         if not result["success"]:
-            raise CourseFailed(f"{path.name}: nbgrader made no student notebook:\n{result['log']}")
+            raise BookError(f"{path.name}: nbgrader made no student's notebook of it:\n{result['log']}")
+
+
+def for_students(folder: Path) -> dict[str, Path]:
+    """The students' notebooks that `generate` made in `folder`, by assignment."""
+    return {path.stem: path for path in sorted((folder / "release").glob("*/*.ipynb"))}
 
 
 def with_solutions(master: NotebookNode) -> NotebookNode:
@@ -96,45 +93,27 @@ def with_solutions(master: NotebookNode) -> NotebookNode:
     return master
 
 
-def points(root: Path) -> list[dict[str, Any]]:
-    """All cells that give points."""
-    return [row for path in masters(root) for row in tasks(notebooks.read(path), path.stem)]
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of points as CSV, with the sums."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for name in dict.fromkeys(row["assignment"] for row in rows):
-        own = [row for row in rows if row["assignment"] == name]
-        writer.writerows(own)
-        for kind in ("tests", "written"):
-            total = sum(row["points"] for row in own if row["kind"] == kind)
-            writer.writerow({"assignment": name, "task": "all", "kind": kind, "points": total})
-    return text.getvalue()
-
-
 def main(arguments: Sequence[str]) -> None:
-    """Make the course, and say where it is."""
-    parser = argparse.ArgumentParser(prog="python -m tools.course", description=__doc__)
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT)
+    """Make the assignments, and say where they are."""
+    parser = argparse.ArgumentParser(prog="python -m course.assignments", description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT)
     root = parser.parse_args(arguments).root.resolve()
-    course, work = root / "_build" / "course", root / "_build" / "course.new"
-    shutil.rmtree(work, ignore_errors=True)
-    generate(root, work / "nbgrader")
-    for path in masters(root):
-        made = notebooks.read(work / "nbgrader" / "release" / path.stem / path.name)
-        notebooks.write(made, work / "release" / path.name)
-        notebooks.write(with_solutions(notebooks.read(path)), work / "instructor" / path.name)
-    (work / "points.csv").write_text(table(points(root)), "utf-8")
-    course.mkdir(parents=True, exist_ok=True)
-    for name in ("nbgrader", "release", "instructor", "points.csv"):
-        old = course / name
-        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        (work / name).replace(old)
-    work.rmdir()
-    print(f"{len(masters(root))} assignments: {course}")
+    place = root / "_build" / "assignments"
+    place.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix="assignments.", dir=place.parent) as work:
+        generate(root, Path(work, "nbgrader"))
+        made = Path(work, "made")
+        for path in for_students(Path(work, "nbgrader")).values():
+            write(read(path), made / "release" / path.name)
+        for path in masters(root):
+            write(with_solutions(read(path)), made / "instructor" / path.name)
+        rows = [row for path in masters(root) for row in tasks(path)]
+        with (made / "points.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        put(made, place)
+    print(f"{len(masters(root))} assignments: {place}")
     print("  release/     for students: on Colab or on their own machine, without nbgrader")
     print("  instructor/  with model answers and rubrics, not for students")
     print("  points.csv   what each task gives")
