@@ -332,6 +332,9 @@ def main(arguments: Sequence[str]) -> None:
     if not found:
         raise BookError(f"SUBMISSIONS={asked.folder}: no notebook in it, nor a folder")
     print(WARNING, flush=True)
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # stopped by a container, it cleans up all the same
     grades, work = root / "_build" / "grades", root / "_build" / "grading"
     shutil.rmtree(work, ignore_errors=True)
     assignments.generate(root, work / "nbgrader")
@@ -347,5 +350,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a container is told to stop
     run_main(main)
