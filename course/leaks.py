@@ -17,7 +17,7 @@ from course import INSTRUCTOR, ROOT, BookError, assignments, read, run_main
 
 TELLING = 28  # letters and digits; what is shorter is said by chance
 REGION = re.compile(r"BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)\n\s*(?:### )?END \1", re.DOTALL)
-SENTENCE = re.compile(r"(?<=[.;:?!])[*_]*\s+")
+SENTENCE = re.compile(r"(?<=[.;:?!])\s+")
 TAG = re.compile(r"<[^<>]*>")
 PICTURE = re.compile(r"[0-9A-Za-z+/=]{400,}")
 ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -67,7 +67,7 @@ def secrets(root: Path) -> dict[str, Secret]:
     ]
     found = {}
     for source, text in regions + whole:
-        for line in text.splitlines():
+        for line in text.replace("**Model answer.** ", "").splitlines():
             for piece in SENTENCE.split(line) if len(line) > 150 else [line]:
                 if not piece.startswith(("import ", "from ")):
                     found[plain(piece)] = Secret(piece.strip(), source)

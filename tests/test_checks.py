@@ -1,4 +1,4 @@
-"""The checks for students, without answers: stubs fail in words. The course tries answers, right and wrong."""
+"""The checks for students, without answers: stubs fail in words. The course tries right and wrong answers."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from course import INSTRUCTOR, ROOT, BookError, assignments, leaks, put, read, release
+from course import INSTRUCTOR, ROOT, BookError, assignments, leaks, read, release
 
 SECRETS = leaks.secrets(ROOT)
 
@@ -85,16 +85,15 @@ def test_a_planted_line_is_found(guise: Callable[[str], tuple[str, str]], tmp_pa
 
 
 def test_the_first_sentence_of_a_model_answer_is_looked_for_by_itself(tmp_path: Path) -> None:
-    answers = [
-        cell.source.partition("**Model answer.** ")[2]
-        for path in assignments.masters(ROOT)
-        for cell in read(path).cells
-        if cell.cell_type == "markdown"
-    ]
-    page = tmp_path / "page.md"
-    for answer in filter(None, answers):
-        page.write_text(answer.partition(". ")[0] + ".", "utf-8")
-        assert leaks.search(SECRETS, tmp_path, [page]), page.read_text("utf-8")
+    page, firsts = tmp_path / "page.md", 0
+    for path in assignments.masters(ROOT):
+        for cell in read(path).cells:
+            first = cell.source.partition("**Model answer.** ")[2].partition(". ")[0]
+            if len(leaks.plain(first)) >= leaks.TELLING:
+                page.write_text(first, "utf-8")
+                assert leaks.search(SECRETS, tmp_path, [page]), first
+                firsts += 1
+    assert firsts >= 10
 
 
 def test_the_public_tree_is_all_the_rest_and_holds_together(repository: Path) -> None:
@@ -106,12 +105,7 @@ def test_the_public_tree_is_all_the_rest_and_holds_together(repository: Path) ->
     assert {path.name for path in students} == {path.name for path in assignments.masters(ROOT)}
     assert theirs - students == {path.relative_to(repository) for path in leaks.published(repository)}
     assert {path.name for path in (public / "course").iterdir()} == {"README.md", "student"}
-    for words in (
-        ["ruff", "check", "--quiet", "."],
-        ["ruff", "format", "--check", "--quiet", "."],
-        ["tools.address"],
-        ["pytest", "-q", "tests/test_solutions.py", "tests/test_checks.py"],
-    ):
+    for words in (["tools.address"], ["pytest", "-q", "tests/test_solutions.py", "tests/test_checks.py"]):
         done = run(public, "-m", *words)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "1 skipped" in done.stdout
@@ -141,11 +135,3 @@ def test_a_release_is_refused(how: str, said: str, repository: Path, tmp_path: P
     with pytest.raises(BookError, match=said):
         release.main(["--root", str(root)])
     assert not list((root / "_build").iterdir())
-
-
-def test_what_is_put_in_place_replaces_all_that_was_there(tmp_path: Path) -> None:
-    for name, file in (("old", "gone"), ("new", "kept")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).touch()
-    put(tmp_path / "new", tmp_path / "old")
-    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept"]
