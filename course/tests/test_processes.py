@@ -39,12 +39,14 @@ worker.main(sys.argv[5:])
 """
 # In place of course.grade: where a submission is to be stopped, time passes once all daemons run.
 GRADE = """
-import sys
+import signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 from course import assignments, grade, read, run_main, write
 
 how, root = sys.argv[1], Path(sys.argv[2])
+# What tests that were started with `&` start would ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def generate(root, folder):
     for kind in ("release", "source"):
@@ -78,8 +80,6 @@ def grading(root: Path, how: str, students: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # Tests that were started with `&` ignore Ctrl-C, and so would all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
