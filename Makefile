@@ -192,22 +192,9 @@ serve: ## serve the built book on this machine
 lab: .venv/.installed ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=.
 
-.PHONY: course
-course: .venv/.installed ## make the assignments for students from their masters
-	@$(PY) -m tools.course
-
-.PHONY: grade
-grade: .venv/.installed ## grade what students handed in: SUBMISSIONS=folder
-	@test -n "$(SUBMISSIONS)" || { echo "which folder? make grade SUBMISSIONS=folder" >&2; exit 1; }
-	@$(PY) -m tools.grade "$(SUBMISSIONS)"
-
 .PHONY: slides
 slides: .venv/.installed ## make a deck of slides of each chapter
 	@$(PY) -m tools.slides
-
-.PHONY: release-public
-release-public: .venv/.installed ##+ the repository without solutions, to publish
-	@$(PY) -m tools.release
 
 .PHONY: lock
 lock: ##+ resolve requirements.lock; UPGRADE=1 takes the newest
