@@ -1,6 +1,6 @@
 """Answers to what `dipfilters.checks` checks: each twice in different ways, and the usual mistakes.
 
-Read by tests/test_checks.py; like everything in this folder it is for instructors only.
+Read by course/tests/test_answers.py; like everything in this folder it is for instructors only.
 """
 
 from __future__ import annotations

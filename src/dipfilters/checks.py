@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,9 +72,11 @@ class _Trial:
         try:
             result = torch.as_tensor(found).detach().double()
         except (TypeError, ValueError, RuntimeError):
-            raise CheckFailed(f"your function gives a {type(found).__name__}, and no tensor") from None
+            raise CheckFailed(f"your function gives a {type(found).__name__}, not a tensor") from None
         if tuple(result.shape) != shape:
-            raise CheckFailed(f"the result must have the shape {shape}, yours has {tuple(result.shape)}")
+            raise CheckFailed(
+                f"the result must have the shape {tuple(shape)}, yours has {tuple(result.shape)}"
+            )
         if not bool(torch.isfinite(result).all()):
             count = int((~torch.isfinite(result)).sum())
             sizes = [tuple(value.shape) for value in given if isinstance(value, Tensor)]
@@ -84,18 +87,22 @@ class _Trial:
         return result
 
     def same(
-        self, got: Tensor, wanted: Tensor, left: str, right: str, why: str, tolerance: float | Tensor = _NEAR
+        self,
+        got: Tensor,
+        wanted: Tensor,
+        what: str,
+        why: str,
+        beside: str = "it should be",
+        tolerance: float | Tensor = _NEAR,
     ) -> None:
-        """Refuse the largest difference; in ``left`` and ``right``, {0} and {1} stand for its place."""
+        """Refuse the largest difference; in ``what`` and ``beside``, {0} and {1} stand for its place."""
         self.properties += 1
         wanted = wanted.expand_as(got)
         excess = (got - wanted).abs() - tolerance * (1.0 + wanted.abs())
         if float(excess.max()) > 0:
             at = _place(excess)
-            values = (
-                f"{left.format(*at)} = {float(got[at]):.5g}, {right.format(*at)} = {float(wanted[at]):.5g}"
-            )
-            raise CheckFailed(f"{why}: {values}")
+            values = f"{float(got[at]):.5g}, {beside.format(*at)} = {float(wanted[at]):.5g}"
+            raise CheckFailed(f"{why}: {what.format(*at)} = {values}")
 
     def least(self, got: Tensor, name: str, why: str, bound: float = -_NEAR) -> None:
         """Refuse the smallest value if it lies below the bound."""
@@ -123,49 +130,39 @@ def check_patches(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
+
+    def run(image: Tensor, size: int) -> Tensor:
+        return trial(image, size, shape=(42, 2 * size**2)).reshape(6, 7, 2, size, size)
+
     for size in (3, 5):
         image, middle = trial.uniform(2, 6, 7), size // 2
-        patches = trial(image, size, shape=(42, 2 * size**2)).reshape(6, 7, 2, size, size)
-        trial.same(
-            patches[..., middle, middle],
-            image.permute(1, 2, 0),
-            "the middle of patch ({0}, {1}), channel {2},",
-            "that pixel",
-            "the middle of a patch is its own pixel, in row r·W + s",
-        )
-        trial.same(
-            patches[:, :-1, ..., 1:],
-            patches[:, 1:, ..., :-1],
-            "entry ({3}, {4} + 1) of the patch of pixel ({0}, {1})",
-            "entry ({3}, {4}) of its right neighbour's",
-            "patches of neighbours overlap",
-        )
-        for edge, side in ((patches[:, 0], "left"), (patches[:, -1], "right")):
+        patches = run(image, size)
+        what = "the middle of patch ({0}, {1}), channel {2},"
+        why = "the middle of a patch is its own pixel, in row r·W + s"
+        trial.same(patches[..., middle, middle], image.permute(1, 2, 0), what, why, "that pixel")
+        what = "entry ({3}, {4} + 1) of the patch of pixel ({0}, {1})"
+        beside = "entry ({3}, {4}) of its right neighbour's"
+        why = "patches of neighbours overlap"
+        trial.same(patches[:, :-1, ..., 1:], patches[:, 1:, ..., :-1], what, why, beside)
+        for edge, axis, side, line in (
+            (patches[:, 0], -1, "left", "row"),
+            (patches[:, -1], -1, "right", "row"),
+            (patches[0], -2, "top", "column"),
+            (patches[-1], -2, "bottom", "column"),
+        ):
+            why = f"at the {side} border a patch is its own mirror image"
             trial.same(
-                edge,
-                edge.flip(-1),
-                "entry ({2}, {3}) in row {0}",
-                "its mirror image",
-                f"at the {side} border a patch is its own mirror image",
-            )
-        for edge, side in ((patches[0], "top"), (patches[-1], "bottom")):
-            trial.same(
-                edge,
-                edge.flip(-2),
-                "entry ({2}, {3}) in column {0}",
-                "its mirror image",
-                f"at the {side} border a patch is its own mirror image",
+                edge, edge.flip(axis), f"entry ({{2}}, {{3}}) in {line} {{0}}", why, "its mirror image"
             )
         down, right = trial.normal(2, 1, 1), trial.normal(2, 1, 1)
-        ramp = down * torch.arange(6.0)[:, None] + right * torch.arange(7.0)
-        inner = trial(ramp, size, shape=(42, 2 * size**2)).reshape(6, 7, 2, size, size)[2:4, 2:5]
+        inner = run(down * torch.arange(6.0)[:, None] + right * torch.arange(7.0), size)[2:4, 2:5]
         offsets = torch.arange(size) - middle
         trial.same(
             inner - inner[..., middle : middle + 1, middle : middle + 1],
             down * offsets[:, None] + right * offsets,
             "entry ({3}, {4}) of channel {2} less the middle",
-            "the rise of the picture",
             "where a picture rises evenly, every patch rises alike, down its rows and along its columns",
+            "the rise of the picture",
         )
     trial.passed("patches")
 
@@ -179,40 +176,29 @@ def check_weights(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
+
+    def run(patches: Tensor, bandwidth: float) -> Tensor:
+        return trial(patches, bandwidth, shape=(len(patches),) * 2)
+
     patches = trial.uniform(9, 5)
-    W = trial(patches, 0.4, shape=(9, 9))
+    W = run(patches, 0.4)
     trial.least(W, "W[{0}, {1}]", "no weight is negative")
-    trial.same(W.sum(1), torch.ones(9), "the sum of row {0}", "it should be", "every row sums to one")
+    trial.same(W.sum(1), torch.ones(9), "the sum of row {0}", "every row sums to one")
     own = W.diagonal()
     trial.least(own[:, None] - W, "W[{0}, {0}] − W[{0}, {1}]", "no patch is more like i than i itself")
     likeness = W / own[:, None]
-    trial.same(
-        likeness,
-        likeness.T,
-        "W[{0}, {1}] / W[{0}, {0}]",
-        "W[{1}, {0}] / W[{1}, {1}]",
-        "patch i is as like j as j is like i, before the rows are divided by their sums",
-    )
+    why = "patch i is as like j as j is like i, before the rows are divided by their sums"
+    trial.same(likeness, likeness.T, "W[{0}, {1}] / W[{0}, {0}]", why, "W[{1}, {0}] / W[{1}, {1}]")
     base, sign = trial.normal(1, 4), torch.tensor([[1.0], [1.0], [1.0], [-1.0]])
     differing = (0.3 * sign).T * torch.tensor([[0.0], [1.0], [2.0]])
-    one = torch.cat([base + differing, base + torch.tensor([[0.3, 0, 0, 0]])]).double()
-    W = trial(one, 0.3, shape=(4, 4))
-    trial.same(
-        W[0] / W[0, 0],
-        torch.exp(-torch.tensor([0.0, 1.0, 4.0, 0.25])),
-        "patch 0 and patch {0}: their weight beside the largest",
-        "it should be",
-        "patches that differ by h in every entry have 1/e, by 2h 1/e⁴, by h in one entry of four 1/e^¼",
-    )
-    wide = trial(7.0 * patches, 7.0 * 0.4, shape=(9, 9))
-    trial.same(
-        wide,
-        trial(patches, 0.4, shape=(9, 9)),
-        "W[{0}, {1}] for patches and h seven times as large",
-        "as they were",
-        "a change of the unit of brightness changes no weight",
-    )
-    trial(patches, 1e-3, shape=(9, 9))
+    W = run(torch.cat([base + differing, base + torch.tensor([[0.3, 0, 0, 0]])]).double(), 0.3)
+    shares = torch.exp(-torch.tensor([0.0, 1.0, 4.0, 0.25]))
+    why = "patches that differ by h in every entry have 1/e, by 2h 1/e⁴, by h in one entry of four 1/e^¼"
+    trial.same(W[0] / W[0, 0], shares, "patch 0 and patch {0}: their weight beside the largest", why)
+    what = "W[{0}, {1}] for patches and h seven times as large"
+    why = "a change of the unit of brightness changes no weight"
+    trial.same(run(7.0 * patches, 7.0 * 0.4), run(patches, 0.4), what, why, "as they were")
+    run(patches, 1e-3)
     trial.passed("weights")
 
 
@@ -225,48 +211,35 @@ def check_twicing(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
+
+    def run(W: Tensor, noisy: Tensor, steps: int) -> Tensor:
+        return trial(W, noisy, steps, shape=(6,))
+
     y = trial.normal(6)
     W = trial.uniform(6, 6)
     W = W / W.sum(1, keepdim=True)
-    _check_iteration(trial, lambda noisy, k: trial(W, noisy, k, shape=(6,)), y)
+    _check_iteration(trial, partial(run, W), y)
     even = torch.ones(6, dtype=torch.float64)
-    trial.same(
-        trial(W, even, 4, shape=(6,)),
-        even,
-        "pixel {0} after four steps",
-        "it was",
-        "rows that sum to one leave a constant picture as it is (rows, not columns)",
-    )
+    why = "rows that sum to one leave a constant picture as it is (rows, not columns)"
+    trial.same(run(W, even, 4), even, "pixel {0} after four steps", why, "it was")
     for share, steps, through in ((1.0, 1, 1.0), (1.0, 3, 1.0), (0.5, 2, 0.75), (0.5, 3, 0.875)):
-        trial.same(
-            trial(share * torch.eye(6, dtype=torch.float64), y, steps, shape=(6,)),
-            through * y,
-            "pixel {0}",
-            f"{through:g} of it",
-            f"if the filter lets {share:g} of everything through, {steps} steps let {through:g} through",
-        )
+        even_filter = share * torch.eye(6, dtype=torch.float64)
+        why = f"if the filter lets {share:g} of everything through, {steps} steps let {through:g} through"
+        trial.same(run(even_filter, y, steps), through * y, "pixel {0}", why, f"{through:g} of it")
     trial.passed("twicing")
 
 
 def _check_iteration(trial: _Trial, run: Callable[[Tensor, int], Tensor], y: Tensor) -> None:
     """What any recursion on the residual has that is linear and starts from zero."""
-    trial.same(run(y, 0), torch.zeros(len(y)), "pixel {0}", "it should be", "no step, no estimate: z⁰ = 0")
+    trial.same(run(y, 0), torch.zeros(len(y)), "pixel {0}", "no step, no estimate: z⁰ = 0")
     left = y - run(y, 2)
-    trial.same(
-        y - run(y, 5),
-        left - run(left, 3),
-        "pixel {0} of the residual after five steps",
-        "that of two steps, then three on what these left",
-        "each step takes up the residual where the last one left it",
-    )
+    what = "pixel {0} of the residual after five steps"
+    beside = "that of two steps, then three on what these left"
+    why = "each step takes up the residual where the last one left it"
+    trial.same(y - run(y, 5), left - run(left, 3), what, why, beside)
     other = trial.normal(len(y))
-    trial.same(
-        run(2.0 * y + other, 3),
-        2.0 * run(y, 3) + run(other, 3),
-        "pixel {0} for 2y + u",
-        "2z(y) + z(u)",
-        "the estimate is linear in the picture",
-    )
+    both, apart = run(2.0 * y + other, 3), 2.0 * run(y, 3) + run(other, 3)
+    trial.same(both, apart, "pixel {0} for 2y + u", "the estimate is linear in the picture", "2z(y) + z(u)")
 
 
 def check_arc_cosine(function: Function, *, seed: int = 0) -> None:
@@ -301,62 +274,38 @@ def check_tangent_kernel(function: Function, *, seed: int = 0) -> None:
 
 def _check_kernel(trial: _Trial, own: float, values: Mapping[int, float], *, last_layer_only: bool) -> None:
     """What a kernel of random ReLU neurons has, and its mean over a crowd of them."""
+
+    def run(p: Tensor, q: Tensor) -> Tensor:
+        return trial(p, q, shape=(len(p), len(q)))
+
     p, q = trial.normal(7, 9), trial.normal(5, 9)
-    K = trial(p, q, shape=(7, 5))
-    trial.same(
-        K,
-        trial(q, p, shape=(5, 7)).T,
-        "K(p, q)[{0}, {1}]",
-        "K(q, p)[{1}, {0}]",
-        "your kernel isn't symmetric",
-    )
-    trial.same(
-        trial(3.0 * p, 0.5 * q, shape=(7, 5)),
-        1.5 * K,
-        "K(3p, ½q)[{0}, {1}]",
-        "3·½·K(p, q)[{0}, {1}]",
-        "a patch of three times the contrast weighs three times as much",
-    )
-    square = trial(p, p, shape=(7, 7))
-    trial.same(
-        square.diagonal(),
-        own * p.square().mean(1),
-        "K[{0}, {0}]",
-        f"{own:g}·‖p‖²",
-        "a patch with itself, where ‖p‖² is the mean of the squares of its entries",
-        1e-3,
-    )
-    trial.least(
-        torch.linalg.eigvalsh(square + square.T), "eigenvalue {0}", "no eigenvalue is negative", -1e-3
-    )
+    K = run(p, q)
+    trial.same(K, run(q, p).T, "K(p, q)[{0}, {1}]", "your kernel isn't symmetric", "K(q, p)[{1}, {0}]")
+    why = "a patch of three times the contrast weighs three times as much"
+    trial.same(run(3.0 * p, 0.5 * q), 1.5 * K, "K(3p, ½q)[{0}, {1}]", why, "3·½·K(p, q)[{0}, {1}]")
+    square, norms = run(p, p), own * p.square().mean(1)
+    why = "a patch with itself, where ‖p‖² is the mean of the squares of its entries"
+    trial.same(square.diagonal(), norms, "K[{0}, {0}]", why, f"{own:g}·‖p‖²", 1e-3)
+    eigenvalues = torch.linalg.eigvalsh(square + square.T)
+    trial.least(eigenvalues, "eigenvalue {0}", "no eigenvalue is negative", -1e-3)
     near = p + 1e-9 * trial.normal(7, 9)
-    trial(near.repeat(20, 1), p * trial.uniform(7, 1), shape=(140, 7))  # cosines one rounding step above 1
-    black = trial(torch.zeros(1, 9, dtype=torch.float64), q, shape=(1, 5))
-    trial.same(black, torch.zeros(1, 5), "K(0, q)[{1}]", "it should be", "a black patch is like none")
+    run(near.repeat(20, 1), p * trial.uniform(7, 1))  # cosines one rounding step above 1
+    black = run(torch.zeros(1, 9, dtype=torch.float64), q)
+    trial.same(black, torch.zeros(1, 5), "K(0, q)[{1}]", "a black patch is like none")
     u, v = torch.linalg.qr(trial.normal(9, 2)).Q.T
     for degrees, value in values.items():
         turned = math.cos(math.radians(degrees)) * u + math.sin(math.radians(degrees)) * v
-        trial.same(
-            trial(3.0 * u[None], 3.0 * turned[None], shape=(1, 1)),
-            torch.tensor([[value]]),
-            f"K at {degrees}°",
-            "it should be",
-            "the kernel of two patches of norm 1 at an angle that is known",
-        )
+        why = "the kernel of two patches of norm 1 at an angle that is known"
+        found = run(3.0 * u[None], 3.0 * turned[None])
+        trial.same(found, torch.tensor([[value]]), f"K at {degrees}°", why)
     w = trial.normal(40_000, 9)
     on_p, on_q = (2 / 9) ** 0.5 * (w @ p[:5].T), (2 / 9) ** 0.5 * (w @ q.T)
     draws = on_p.relu() * on_q.relu()
     if not last_layer_only:
         draws = draws + 2 * (on_p > 0) * (on_q > 0) * (p[:5] * q).mean(1)
     error = 6 * draws.std(0) / len(w) ** 0.5
-    trial.same(
-        K.diagonal(),
-        draws.mean(0),
-        "K[{0}, {0}]",
-        "the crowd's mean",
-        "40000 random neurons disagree with your kernel by more than six standard errors",
-        error,
-    )
+    why = "40000 random neurons disagree with your kernel by more than six standard errors"
+    trial.same(K.diagonal(), draws.mean(0), "K[{0}, {0}]", why, "the crowd's mean", error)
 
 
 def check_descent(function: Function, *, seed: int = 0) -> None:
@@ -372,33 +321,23 @@ def check_descent(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
+
+    def run(J: Tensor, noisy: Tensor, step: float, steps: int) -> Tensor:
+        return trial(J, noisy, step, steps, shape=noisy.shape)
+
     J, y = trial.normal(6, 10), trial.normal(6)
     step = 0.5 / float(J.square().sum())
-    _check_iteration(trial, lambda noisy, k: trial(J, noisy, step, k, shape=(6,)), y)
+    _check_iteration(trial, lambda noisy, k: run(J, noisy, step, k), y)
     turn = torch.linalg.qr(trial.normal(10, 10)).Q
-    trial.same(
-        trial(J @ turn, y, step, 4, shape=(6,)),
-        trial(J, y, step, 4, shape=(6,)),
-        "pixel {0} after the weights are turned into each other",
-        "as it was",
-        "only the inner products of the rows of J matter, not which weight is which",
-    )
+    what = "pixel {0} after the weights are turned into each other"
+    why = "only the inner products of the rows of J matter, not which weight is which"
+    trial.same(run(J @ turn, y, step, 4), run(J, y, step, 4), what, why, "as it was")
     ones = torch.ones(6, 10, dtype=torch.float64)
-    trial.same(
-        trial(ones, y, 0.01, 1, shape=(6,)),
-        0.01 * 10 * y.sum(),
-        "pixel {0}",
-        "0.01·10·Σy",
-        "if every weight moves every pixel alike, a step of 0.01 with ten weights puts the sum everywhere",
-    )
-    one = torch.tensor([[2.0]], dtype=torch.float64)
-    trial.same(
-        trial(one, torch.tensor([8.0], dtype=torch.float64), 0.125, 2, shape=(1,)),
-        torch.tensor([6.0]),
-        "z",
-        "it should be",
-        "one pixel, one weight, J = 2, y = 8, two steps of ⅛ (each halves the residual)",
-    )
+    why = "if every weight moves every pixel alike, a step of 0.01 with ten weights puts the sum everywhere"
+    trial.same(run(ones, y, 0.01, 1), 0.01 * 10 * y.sum(), "pixel {0}", why, "0.01·10·Σy")
+    two, eight = torch.tensor([[2.0]], dtype=torch.float64), torch.tensor([8.0], dtype=torch.float64)
+    why = "one pixel, one weight, J = 2, y = 8, two steps of ⅛ (each halves the residual)"
+    trial.same(run(two, eight, 0.125, 2), torch.tensor([6.0]), "z", why)
     trial.passed("gradient descent")
 
 
@@ -412,51 +351,33 @@ def check_average(function: Function, *, seed: int = 0) -> None:
     """
     trial = _Trial(function, seed)
     shape = (5, 7, 5, 7)
+
+    def run(S: Tensor, size: int = 3) -> Tensor:
+        return trial(S, size, shape=shape)
+
     S = trial.normal(*shape)
-    A = trial(S, 3, shape=shape)
-    trial.same(
-        trial(S.permute(2, 3, 0, 1), 3, shape=shape).permute(2, 3, 0, 1),
-        A,
-        "the pair the other way round",
-        "the pair",
-        "the two pixels of a pair play the same part",
-    )
-    trial.same(
-        trial(S.flip(0, 1, 2, 3), 3, shape=shape).flip(0, 1, 2, 3),
-        A,
-        "the pair in the picture upside down",
-        "the pair",
-        "offsets go as far up as down, and as far left as right",
-    )
-    trial.same(
-        trial(torch.ones(shape, dtype=torch.float64), 3, shape=shape),
-        torch.ones(shape),
-        "a mean of ones",
-        "it should be",
-        "a constant stays as it is, at the border too",
-    )
+    A = run(S)
+    swapped = run(S.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
+    why = "the two pixels of a pair play the same part"
+    trial.same(swapped, A, "the pair the other way round", why, "the pair")
+    turned = run(S.flip(0, 1, 2, 3)).flip(0, 1, 2, 3)
+    why = "offsets go as far up as down, and as far left as right"
+    trial.same(turned, A, "the pair in the picture upside down", why, "the pair")
+    ones = torch.ones(shape, dtype=torch.float64)
+    trial.same(run(ones), ones, "a mean of ones", "a constant stays as it is, at the border too")
     pattern = trial.normal(5, 7)
     rows, columns = torch.arange(5), torch.arange(7)
     moved = pattern[(rows[None, :] - rows[:, None]) % 5][..., (columns[None, :] - columns[:, None]) % 7]
     displaced = moved.permute(0, 2, 1, 3).contiguous()
-    trial.same(
-        trial(displaced, 3, shape=shape),
-        displaced,
-        "the pair ({0}, {1}), ({2}, {3})",
-        "it was",
-        "where S depends on the displacement alone it does not change: both pixels move by the same offset",
-    )
+    why = "where S depends on the displacement alone it does not change: both pixels move by the same offset"
+    trial.same(run(displaced), displaced, "the pair ({0}, {1}), ({2}, {3})", why, "it was")
     for size in (1, 3, 5):
         single = torch.zeros(shape, dtype=torch.float64)
         single[2, 3, 0, 6] = 1.0
-        spread = trial(single, size, shape=shape)
-        trial.same(
-            torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()]),
-            torch.tensor([1.0, size**-2, size**-2]),
-            "number {0}",
-            "it should be",
-            f"a single pair is spread over {size**2}: the sum, its own share, the largest share",
-        )
+        spread = run(single, size)
+        found = torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()])
+        why = f"a single pair is spread over {size**2}: the sum, its own share, the largest share"
+        trial.same(found, torch.tensor([1.0, size**-2, size**-2]), "number {0}", why)
     trial.passed("average along common offsets")
 
 
@@ -469,48 +390,29 @@ def check_adam(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
+
+    def run(gradients: Tensor, step: float = 0.3, beta1: float = 0.9, beta2: float = 0.98) -> Tensor:
+        return trial(gradients, step, beta1, beta2, shape=gradients.shape)
+
     g = trial.normal(6, 4)
     g = g + 0.1 * g.sign()
-    moves = trial(g, 0.3, 0.9, 0.98, shape=(6, 4))
-    first = "the first move is a step against the sign of the gradient, however large that is"
-    trial.same(moves[0], -0.3 * g[0].sign(), "weight {0}", "−step·sign", first)
-    scales = torch.exp(3 * trial.normal(1, 4))
-    trial.same(
-        trial(scales * g, 0.3, 0.9, 0.98, shape=(6, 4)),
-        moves,
-        "move {0} of weight {1} with its gradients scaled",
-        "before",
-        "the size of a weight's gradients does not matter, only how they change",
-        1e-4,
-    )
-    trial.same(
-        trial(g[:, 1:2], 0.3, 0.9, 0.98, shape=(6, 1)),
-        moves[:, 1:2],
-        "move {0} of a weight by itself",
-        "beside others",
-        "every weight moves as if it were alone",
-    )
-    trial.same(
-        trial(g[:1].repeat(6, 1), 0.3, 0.9, 0.98, shape=(6, 4)),
-        -0.3 * g[:1].sign(),
-        "move {0} of weight {1}",
-        "−step·sign",
-        "while the gradient stays the same, so does the move",
-    )
-    trial.same(
-        trial(g, 0.3, 0.0, 0.0, shape=(6, 4)),
-        -0.3 * g.sign(),
-        "move {0} of weight {1}",
-        "−step·sign",
-        "without memory, β₁ = β₂ = 0, every move is a step against the sign",
-    )
+    moves, against = run(g), -0.3 * g.sign()
+    why = "the first move is a step against the sign of the gradient, however large that is"
+    trial.same(moves[0], against[0], "weight {0}", why, "−step·sign")
+    scaled = run(torch.exp(3 * trial.normal(1, 4)) * g)
+    what = "move {0} of weight {1} with its gradients scaled"
+    why = "the size of a weight's gradients does not matter, only how they change"
+    trial.same(scaled, moves, what, why, "before", 1e-4)
+    why = "every weight moves as if it were alone"
+    trial.same(run(g[:, 1:2]), moves[:, 1:2], "move {0} of a weight by itself", why, "beside others")
+    why = "while the gradient stays the same, so does the move"
+    trial.same(run(g[:1].repeat(6, 1)), against[:1], "move {0} of weight {1}", why, "−step·sign")
+    why = "without memory, β₁ = β₂ = 0, every move is a step against the sign"
+    trial.same(run(g, 0.3, 0.0, 0.0), against, "move {0} of weight {1}", why, "−step·sign")
     pulse = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    second = torch.tensor([[-1.0], [-math.sqrt(7 / 27)]])
     trial.same(
-        trial(pulse, 1.0, 0.5, 0.75, shape=(2, 1)),
-        torch.tensor([[-1.0], [-math.sqrt(7 / 27)]]),
-        "move {0}",
-        "it should be",
-        "one gradient of 1, then 0, with β₁ = ½, β₂ = ¾",
+        run(pulse, 1.0, 0.5, 0.75), second, "move {0}", "one gradient of 1, then 0, with β₁ = ½, β₂ = ¾"
     )
     trial.passed("Adam")
 
@@ -524,40 +426,28 @@ def check_hiding(function: Function, *, seed: int = 0) -> None:
         CheckFailed: A property does not hold.
     """
     trial = _Trial(function, seed)
-    shape = (2, 8, 9)
+
+    def run(noisy: Tensor, mask: Tensor) -> Tensor:
+        return trial(noisy, mask, shape=(2, 8, 9))
+
     for down, right in ((0, 0), (1, 2), (3, 0)):
         mask = (torch.arange(8)[:, None] % 4 == down) & (torch.arange(9) % 4 == right)
-        y = trial.uniform(*shape)
-        hidden = trial(y, mask, shape=shape)
-        trial.same(
-            hidden * ~mask,
-            y * ~mask,
-            "pixel ({1}, {2}), which is not in the mask,",
-            "it was",
-            "only the pixels of the mask are replaced",
-        )
-        trial.same(
-            trial(torch.where(mask, 5.0 - y, y), mask, shape=shape) * mask,
-            hidden * mask,
-            "pixel ({1}, {2}) after another value was hidden there",
-            "before",
-            "what stands at a hidden pixel must not depend on what was hidden",
-        )
-        trial.same(
-            trial(torch.full(shape, 0.7, dtype=torch.float64), mask, shape=shape),
-            torch.full(shape, 0.7),
-            "pixel ({1}, {2})",
-            "it was",
-            "a constant picture stays as it is, at the border too",
-        )
+        y = trial.uniform(2, 8, 9)
+        hidden = run(y, mask)
+        what, why = "pixel ({1}, {2}), which is not in the mask,", "only the pixels of the mask are replaced"
+        trial.same(hidden * ~mask, y * ~mask, what, why, "it was")
+        other = run(torch.where(mask, 5.0 - y, y), mask)
+        what = "pixel ({1}, {2}) after another value was hidden there"
+        why = "what stands at a hidden pixel must not depend on what was hidden"
+        trial.same(other * mask, hidden * mask, what, why, "before")
+        even = torch.full((2, 8, 9), 0.7, dtype=torch.float64)
+        why = "a constant picture stays as it is, at the border too"
+        trial.same(run(even, mask), even, "pixel ({1}, {2})", why, "it was")
         touching = torch.nn.functional.max_pool2d(mask[None].double(), 3, stride=1, padding=1)[0] > 0
-        trial.same(
-            trial(torch.where(touching, y, y + 4.0), mask, shape=shape) * mask,
-            hidden * mask,
-            "pixel ({1}, {2}) after others far away were changed",
-            "before",
-            "only pixels that touch the hidden one count, none from the other side of the picture",
-        )
+        other = run(torch.where(touching, y, y + 4.0), mask)
+        what = "pixel ({1}, {2}) after others far away were changed"
+        why = "only pixels that touch the hidden one count, none from the other side of the picture"
+        trial.same(other * mask, hidden * mask, what, why, "before")
     trial.passed("hidden pixels")
 
 

@@ -1,34 +1,35 @@
-"""`make grade SUBMISSIONS=folder`: grade what students handed in, each by itself, within limits.
+"""`make -C course grade SUBMISSIONS=folder`: grade what students handed in, each by itself, within limits.
 
 A folder holds a folder for each student, or a notebook for each. Which assignment a notebook is, its cells
-tell, not its name. Whatever a submission does, it gets a line in `_build/course/grades.csv` and a page of
+tell, not its name. Whatever a submission does, it gets a line in `_build/grades/grades.csv` and a page of
 feedback, and the others are graded.
 """
 
 import argparse
 import collections
-import contextlib
 import csv
 import html
 import json
 import os
-import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import psutil
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import course, notebooks
-from tools.errors import BadSubmissions, run_main
+from course import ROOT, BookError, assignments, processes, put, run_main, write
+from course import read as read_notebook
 
 LARGEST = 20_000_000  # bytes of a notebook; one with figures has a tenth of that
 
@@ -71,6 +72,15 @@ _limit_output()
 del _limit_output
 """
 
+NOT_GRADED = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"/><title>Not graded</title></head>
+<body><h1>Not graded: {state}</h1>
+<p>File {file}, assignment {assignment}: {note}</p>
+<p>Please hand in the notebook once more: run it from top to bottom, save it, and open it again to see that it
+is whole.</p>
+</body></html>
+"""
+
 
 @dataclass
 class Entry:
@@ -79,11 +89,20 @@ class Entry:
     student: str
     assignment: str
     file: str
-    state: str
+    state: str = "graded"
     points: float = 0.0
     of: float = 0.0
     by_hand: float = 0.0  # points that the written answers may still bring
     note: str = ""
+
+    def row(self) -> dict[str, object]:
+        """The line; a name that a spreadsheet would run as a formula is made harmless."""
+        return {
+            key: f"'{value}"
+            if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t"))
+            else value
+            for key, value in asdict(self).items()
+        }
 
 
 class Unusable(Exception):
@@ -111,7 +130,7 @@ def submissions(folder: Path) -> Iterator[tuple[str, Path | None]]:
 def read(path: Path) -> NotebookNode:
     """A submitted notebook, of whatever format, in the present one."""
     if path.is_symlink() or not path.is_file():
-        raise Unusable("unreadable", "it is no plain file")
+        raise Unusable("unreadable", "it is not a regular file")
     if path.stat().st_size > LARGEST:
         raise Unusable("too large", f"{path.stat().st_size / 1e6:.0f} MB; clear its outputs")
     text = path.read_bytes().decode("utf-8", "replace")
@@ -123,9 +142,9 @@ def read(path: Path) -> NotebookNode:
         for cell in notebook.cells:
             cell.metadata, cell.source = cell.metadata, "".join(cell.source)
         nbformat.validate(notebook)
-    except Exception as error:  # nbformat fails in many ways on what is no notebook
+    except Exception as error:  # nbformat fails in many ways on what is not a notebook
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise Unusable("unreadable", f"it is no notebook: {reason}") from error
+        raise Unusable("unreadable", f"it is not a notebook: {reason}") from error
     found: NotebookNode = notebook
     return found
 
@@ -143,11 +162,11 @@ def identify(notebook: NotebookNode, name: str, releases: dict[str, NotebookNode
     shared = {key: len(held & {identity(cell) for cell in made.cells}) for key, made in releases.items()}
     best = max(shared, key=lambda key: (shared[key], key in name))
     if shared[best] < 3:
-        raise Unusable("unknown", "it holds the cells of no assignment")
+        raise Unusable("unknown", "it does not hold the cells of any assignment")
     return best
 
 
-def restored(notebook: NotebookNode, release: NotebookNode) -> tuple[list[str], list[str]]:
+def restore(notebook: NotebookNode, release: NotebookNode) -> tuple[list[str], list[str]]:
     """Put back the cells that were deleted, give back metadata that were lost.
 
     Returns what was missing, and the tests that were changed, which nbgrader replaces by its own.
@@ -181,120 +200,83 @@ def restored(notebook: NotebookNode, release: NotebookNode) -> tuple[list[str], 
     return missing, changed
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a worker and the kernels that it started, which live in sessions of their own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-    process.wait()
-
-
-def environment(scratch: Path) -> dict[str, str]:
+def environment(scratch: Path, mark: str) -> dict[str, str]:
     """What a worker is told of this machine: where programs are, and a home of its own."""
-    start = scratch / "ipython" / "profile_default" / "startup"
+    home, temporary = scratch / "home", scratch / "tmp"
+    start = home / ".ipython" / "profile_default" / "startup"
     start.mkdir(parents=True)
     (start / "limit.py").write_text(LIMIT_OUTPUT, "utf-8")
-    own = {name: scratch / name for name in ("home", "tmp", "runtime")}
-    for folder in own.values():
-        folder.mkdir()
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ
-    }
-    return kept | {
-        "HOME": str(own["home"]),
-        "TMPDIR": str(own["tmp"]),
-        "JUPYTER_RUNTIME_DIR": str(own["runtime"]),
-        "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),
-        "IPYTHONDIR": str(scratch / "ipython"),
-        "PYTHONPATH": f"{notebooks.ROOT / 'src'}{os.pathsep}{notebooks.ROOT}",
+    temporary.mkdir()
+    kept = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        processes.MARK: mark,
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "1",
     }
 
 
-def safe(name: str) -> str:
-    """A student's name as that of a folder."""
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
-
-
-def pages(found: list[tuple[str, Path | None]]) -> list[Path]:
-    """A page of feedback for each file, in a folder for each student; no two names become one."""
-    folders: dict[str, str] = {}
-    taken: set[Path] = set()
-    made = []
-    for student, path in found:
-        if student not in folders:
-            name = safe(student)
-            folders[student] = f"{name}-{len(folders)}" if name in folders.values() else name
-        page = Path(folders[student], f"{safe(path.stem if path else '')}.html")
-        while page in taken:
-            page = page.with_name(f"{page.stem}-{len(taken)}.html")
-        taken.add(page)
-        made.append(page)
-    return made
-
-
 class Grader:
     """All that grading one notebook needs to know."""
 
-    def __init__(self, work: Path, limits: argparse.Namespace) -> None:
-        self.work, self.limits = work, limits
-        self.workers: set[subprocess.Popen[bytes]] = set()
+    def __init__(self, handed_in: Path, work: Path, limits: argparse.Namespace) -> None:
+        self.handed_in, self.work, self.limits = handed_in, work, limits
         self.made = work / "nbgrader"
         self.releases = {
-            path.stem: notebooks.read(path) for path in sorted((self.made / "release").glob("*/*.ipynb"))
+            name: read_notebook(path) for name, path in assignments.for_students(self.made).items()
         }
+        self.interrupted = threading.Event()
 
-    def grade(self, number: int, place: Path, student: str, path: Path | None) -> Entry:
+    def grade(self, number: int, student: str, path: Path | None) -> Entry:
         """The entry of one file; never an exception, whatever the file is."""
         file = path.name if path else ""
-        guess = next((name for name in self.releases if name in file), "")
+        entry = Entry(student, next((name for name in self.releases if name in file), ""), file)
+        # Feedback lies where the notebook lay, so that none is written over another's.
+        lay = path.relative_to(self.handed_in) if path else Path(student, "no notebook")
+        page = self.work / "grades" / "feedback" / lay.with_suffix(".html")
+        page.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.work / "runs" / f"{number:04d}"
-        page = self.work / "feedback" / place
         try:
             if path is None:
                 raise Unusable("no notebook", "there is no .ipynb in the folder")
             notebook = read(path)
-            guess = identify(notebook, file, self.releases)
-            missing, changed = restored(notebook, self.releases[guess])
-            entry = self.run(scratch, notebook, guess)
-            made = scratch / "feedback" / "student" / guess / f"{guess}.html"
-            notes = [f"put back: {', '.join(missing)}"] if missing else []
-            notes += [f"changed and put back: {', '.join(changed)}"] if changed else []
-            if file != f"{guess}.ipynb":
-                notes.append(f"renamed from {guess}.ipynb")
+            entry.assignment = name = identify(notebook, file, self.releases)
+            missing, changed = restore(notebook, self.releases[name])
+            facts = self.run(scratch, notebook, name)
+            lists = {"put back": missing, "changed and put back": changed, "no points": facts["failed"]}
+            notes = [f"{words}: {', '.join(names)}" for words, names in lists.items() if names]
+            if file != f"{name}.ipynb":
+                notes.append(f"renamed from {name}.ipynb")
+            made = scratch / "feedback" / "student" / name / f"{name}.html"
             if made.exists():
-                page.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(made, page)
             else:
                 notes.append("nbgrader wrote no feedback")
-            entry.note = "; ".join([*notes, entry.note] if entry.note else notes)
-        except Unusable as trouble:
-            entry = Entry(student, guess, file, trouble.state, note=str(trouble))
-        except Exception as error:  # one file must not stop the others
-            entry = Entry(student, guess, file, "failed", note=f"{type(error).__name__}: {error}"[:300])
-        entry.student, entry.file = student, file
-        if entry.state == "graded":
+            entry.note = "; ".join(notes)
+            entry.points, entry.of, entry.by_hand = facts["points"], facts["of"], facts["by_hand"]
             shutil.rmtree(scratch, ignore_errors=True)
-        else:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text(_sorry(entry), "utf-8")
+        except Exception as error:  # one file must not stop the others
+            if isinstance(error, Unusable):
+                entry.state, entry.note = error.state, str(error)
+            else:
+                entry.state, entry.note = "failed", f"{type(error).__name__}: {error}"[:300]
+            words = {key: html.escape(str(value)) for key, value in asdict(entry).items()}
+            page.write_text(NOT_GRADED.format(**words), "utf-8")
         return entry
 
-    def run(self, scratch: Path, notebook: NotebookNode, name: str) -> Entry:
+    def run(self, scratch: Path, notebook: NotebookNode, name: str) -> dict[str, Any]:
         """Grade one notebook in a process of its own, with copies of what nbgrader needs."""
-        shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(self.made / "source" / name, scratch / "source" / name)
         shutil.copy(self.made / "gradebook.db", scratch)
-        notebooks.write(notebook, scratch / "submitted" / "student" / name / f"{name}.ipynb")
+        write(notebook, scratch / "submitted" / "student" / name / f"{name}.ipynb")
         words = [str(scratch), name, str(self.limits.cell_seconds), str(self.limits.memory_gb)]
-        told = environment(scratch)
+        mark = uuid.uuid4().hex
+        told = environment(scratch, mark)
         with (scratch / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tools.grade_one", *words],
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "course.worker", *words],
                 cwd=scratch,
                 env=told,
                 stdin=subprocess.DEVNULL,
@@ -302,67 +284,40 @@ class Grader:
                 stderr=log,
                 start_new_session=True,
             )
-            self.workers.add(process)
+            latest = time.monotonic() + self.limits.seconds
             try:
-                process.wait(self.limits.seconds)
-            except subprocess.TimeoutExpired:
-                end(process)
-                raise Unusable("stopped", f"it ran for more than {self.limits.seconds} s") from None
+                while worker.poll() is None and not self.interrupted.wait(0.1):
+                    if time.monotonic() > latest:
+                        raise Unusable("stopped", f"it ran for more than {self.limits.seconds} s")
             finally:
-                end(process)
-                self.workers.discard(process)
+                processes.end(worker, mark)
         result = scratch / "result.json"
         if not result.exists():
             raise Unusable("failed", f"the run broke off; its log: {scratch / 'log.txt'}")
-        facts = json.loads(result.read_text("utf-8"))
+        facts: dict[str, Any] = json.loads(result.read_text("utf-8"))
         if facts["error"]:
             raise Unusable("failed", facts["error"])
-        note = f"no points: {', '.join(facts['failed'])}" if facts["failed"] else ""
-        return Entry("", name, "", "graded", facts["points"], facts["of"], facts["by_hand"], note)
+        return facts
 
     def grade_all(self, found: list[tuple[str, Path | None]]) -> list[Entry]:
         """The entries of all files; an interruption ends what runs, and begins nothing more."""
         pool = ThreadPoolExecutor(self.limits.jobs)
-        places = enumerate(zip(pages(found), found, strict=True))
-        jobs = [pool.submit(self.grade, number, place, *one) for number, (place, one) in places]
+        jobs = [pool.submit(self.grade, number, *one) for number, one in enumerate(found)]
         try:
             return [job.result() for job in tqdm(jobs, desc="grading", unit="notebook")]
+        except KeyboardInterrupt:
+            text = "interrupted; nothing of this grading is kept, and earlier grades are as they were"
+            raise BookError(text) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(job.done() for job in jobs):  # again and again: one may be about to begin
-                for process in list(self.workers):
-                    end(process)
-                time.sleep(0.1)
-
-
-def _sorry(entry: Entry) -> str:
-    words = {key: html.escape(str(value)) for key, value in asdict(entry).items()}
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Not graded</title></head>'
-        "\n<body>"
-        "<h1>Not graded: {state}</h1>\n<p>File {file}, assignment {assignment}: {note}</p>\n"
-        "<p>Please hand in the notebook once more: run it from top to bottom, save it, and open it again "
-        "to see that it is whole.</p>\n</body></html>\n"
-    ).format(**words)
-
-
-def table(entries: list[Entry]) -> list[dict[str, object]]:
-    """The lines of grades.csv; a name that a spreadsheet would run as a formula is made harmless."""
-    rows = []
-    for entry in entries:
-        row: dict[str, object] = asdict(entry)
-        for key, value in row.items():
-            if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")):
-                row[key] = f"'{value}"
-        rows.append(row)
-    return rows
+            self.interrupted.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Grade a folder."""
-    parser = argparse.ArgumentParser(prog="python -m tools.grade", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m course.grade", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT)
+    parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--cell-seconds", type=int, default=60, help="time of one cell")
     parser.add_argument("--seconds", type=int, default=600, help="time of one submission")
     parser.add_argument("--memory-gb", type=float, default=4.0, help="data of each process")
@@ -372,29 +327,26 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     root, folder = asked.root.resolve(), asked.folder.resolve()
     if not folder.is_dir():
-        raise BadSubmissions(f"SUBMISSIONS={asked.folder}: no such folder; it holds one a student")
+        raise BookError(f"SUBMISSIONS={asked.folder}: no such folder; it holds one folder for each student")
     found = list(submissions(folder))
     if not found:
-        raise BadSubmissions(f"SUBMISSIONS={asked.folder}: no notebook in it, nor a folder")
+        raise BookError(f"SUBMISSIONS={asked.folder}: no notebook in it, nor a folder")
     print(WARNING, flush=True)
-    done = root / "_build" / "course"
-    work = root / "_build" / "course.grading"
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # stopped by a container, it cleans up all the same
+    grades, work = root / "_build" / "grades", root / "_build" / "grading"
     shutil.rmtree(work, ignore_errors=True)
-    course.generate(root, work / "nbgrader")
-    (work / "feedback").mkdir(parents=True)  # though there may be none to put in
-    entries = Grader(work, asked).grade_all(found)
-    done.mkdir(parents=True, exist_ok=True)
-    beside = done / ".grades.csv.new"
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    assignments.generate(root, work / "nbgrader")
+    entries = Grader(folder, work, asked).grade_all(found)
+    with (work / "grades" / "grades.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Entry)])
         writer.writeheader()
-        writer.writerows(table(entries))
-    beside.replace(done / "grades.csv")
-    shutil.rmtree(done / "feedback", ignore_errors=True)
-    (work / "feedback").replace(done / "feedback")
+        writer.writerows(entry.row() for entry in entries)
+    put(work / "grades", grades)
     counts = collections.Counter(entry.state for entry in entries)
     print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
-    print(f"grades: {done / 'grades.csv'}\nfeedback: {done / 'feedback'}")
+    print(f"grades: {grades / 'grades.csv'}\nfeedback: {grades / 'feedback'}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""The worker of `make grade`: one submission in a folder of its own, under limits; see tools/grade.py."""
+"""The worker of `make -C course grade`: one submission in a folder of its own, under limits; see grade.py."""
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools import course
+import psutil
+
+from course import assignments, processes
 
 FILE_BYTES = 200_000_000  # the largest file that a submission may write
 
@@ -26,7 +29,7 @@ def limit(memory_gb: float) -> None:
 
 def grade(folder: Path, name: str, cell_seconds: int) -> dict[str, Any]:
     """Run nbgrader on the one submission in `folder`, and add its points up."""
-    grader = course.api(folder, cell_seconds)
+    grader = assignments.api(folder, cell_seconds)
     facts: dict[str, Any] = {"points": 0.0, "of": 0.0, "by_hand": 0.0, "failed": [], "error": ""}
     done = grader.autograde(name, "student", force=True)
     if not done["success"]:
@@ -46,10 +49,14 @@ def grade(folder: Path, name: str, cell_seconds: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Grade, and leave the result in result.json."""
+    """Grade, end what the submission has left behind, and write result.json."""
     folder, name, cell_seconds, memory_gb = arguments
+    processes.adopt_orphans()
     limit(float(memory_gb))
-    result = grade(Path(folder), name, int(cell_seconds))
+    try:
+        result = grade(Path(folder), name, int(cell_seconds))
+    finally:
+        processes.end_started(os.environ[processes.MARK], psutil.Process())
     (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")
 
 

@@ -1,0 +1,123 @@
+"""`make -C course assignments`: notebooks for students and for instructors, and a table of points.
+
+They are made from the masters, which are only read; nbgrader does the stripping, in a folder of its own.
+"""
+
+import argparse
+import csv
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from nbformat import NotebookNode
+
+from course import INSTRUCTOR, ROOT, BookError, put, read, run_main, write
+
+MARKS = re.compile(r"^\s*(?:### )?(?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)\s*$")
+
+
+def masters(root: Path) -> list[Path]:
+    """The masters, by name."""
+    found = sorted((root / INSTRUCTOR).glob("*.ipynb"))
+    if not found:
+        raise BookError(f"no masters in {root / INSTRUCTOR}; restore them with `git checkout {INSTRUCTOR}`")
+    return found
+
+
+def grading(cell: NotebookNode) -> dict[str, Any]:
+    """What nbgrader knows of a cell, or nothing."""
+    return dict(cell.metadata.get("nbgrader", {}))
+
+
+def tasks(master: Path) -> list[dict[str, Any]]:
+    """The cells that give points, in their order, then the sums."""
+    graded = [facts for cell in read(master).cells if (facts := grading(cell)).get("grade")]
+    rows = [
+        (facts["grade_id"], "written" if facts["solution"] else "tests", facts["points"]) for facts in graded
+    ]
+    for kind in ("tests", "written"):
+        rows.append(("all", kind, sum(points for _, of_kind, points in rows if of_kind == kind)))
+    columns = ("assignment", "task", "kind", "points")
+    return [dict(zip(columns, (master.stem, *row), strict=True)) for row in rows]
+
+
+def api(folder: Path, cell_seconds: int = 60) -> Any:
+    """nbgrader on the course in `folder`, silent but for what its results say."""
+    from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+
+    # nbgrader calls alembic, another program of this environment, by its name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    from nbgrader.apps import NbGraderAPI  # two seconds that most need not spend
+    from nbgrader.preprocessors import ClearHiddenTests, GetGrades
+    from traitlets.config import Config
+
+    config = Config()
+    config.CourseDirectory.root = str(folder)
+    config.Exchange.root = str(folder / "exchange")
+    config.ExecutePreprocessor.timeout = cell_seconds
+    config.Execute.timeout = cell_seconds
+    config.LimitOutput.max_lines = 200
+    # The feedback of nbgrader shows the tests that the student was not to see.
+    config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, CSSHTMLHeaderPreprocessor]
+    config.ClearHiddenTests.enforce_metadata = False
+    config.NbGraderAPI.log_level = logging.ERROR
+    return NbGraderAPI(config=config)
+
+
+def generate(root: Path, folder: Path) -> None:
+    """Let nbgrader make the students' notebooks and its gradebook from the masters, in `folder`."""
+    for path in masters(root):
+        write(read(path), folder / "source" / path.stem / path.name)
+    grader = api(folder)
+    for path in masters(root):
+        result = grader.generate_assignment(path.stem, force=True)
+        if not result["success"]:
+            raise BookError(f"{path.name}: nbgrader made no student's notebook of it:\n{result['log']}")
+
+
+def for_students(folder: Path) -> dict[str, Path]:
+    """The students' notebooks that `generate` made in `folder`, by assignment."""
+    return {path.stem: path for path in sorted((folder / "release").glob("*/*.ipynb"))}
+
+
+def with_solutions(master: NotebookNode) -> NotebookNode:
+    """The instructor's copy: everything the master holds, without nbgrader's marks."""
+    for cell in master.cells:
+        kept = [line for line in cell.source.splitlines() if not MARKS.match(line)]
+        cell.source = "\n".join(kept).strip("\n")
+    return master
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the assignments, and say where they are."""
+    parser = argparse.ArgumentParser(prog="python -m course.assignments", description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT)
+    root = parser.parse_args(arguments).root.resolve()
+    place = root / "_build" / "assignments"
+    place.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix="assignments.", dir=place.parent) as work:
+        generate(root, Path(work, "nbgrader"))
+        made = Path(work, "made")
+        for path in for_students(Path(work, "nbgrader")).values():
+            write(read(path), made / "release" / path.name)
+        for path in masters(root):
+            write(with_solutions(read(path)), made / "instructor" / path.name)
+        rows = [row for path in masters(root) for row in tasks(path)]
+        with (made / "points.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        put(made, place)
+    print(f"{len(masters(root))} assignments: {place}")
+    print("  release/     for students: on Colab or on their own machine, without nbgrader")
+    print("  instructor/  with model answers and rubrics, not for students")
+    print("  points.csv   what each task gives")
+
+
+if __name__ == "__main__":
+    run_main(main)
