@@ -28,8 +28,8 @@ def storing(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A book whose second chapter stores a run."""
     for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    source = ROOT / "src" / PACKAGE / "records.py"
-    shutil.copy(source, book / "src" / PACKAGE / "records.py")
+    for name in ("records.py", "provenance.py"):
+        shutil.copy(ROOT / "src" / PACKAGE / name, book / "src" / PACKAGE / name)
     path = Book(book).chapters[1]
     notebook = notebooks.read(path)
     for cell in notebook.cells:
