@@ -197,7 +197,7 @@ def execute_beside(root: Path, path: Path, values: dict[str, Any], folder: Path 
 def _copy_stored_runs(source: Path, target: Path) -> None:
     """Begin with the book's runs. A copy that was added to stays, until the book's own is renewed."""
     target.mkdir(parents=True, exist_ok=True)
-    for stored in sorted([*source.glob("*.npz"), *source.glob("*.json")]):
+    for stored in sorted(source.glob("*.npz")):
         copied = target / stored.name
         if not copied.exists() or copied.stat().st_mtime < stored.stat().st_mtime:
             # Put in place with the time of the original: half a copy would be newer, and stay.

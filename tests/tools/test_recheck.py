@@ -1,4 +1,4 @@
-"""`make recheck-runs`: stored runs are compared with the code of now, and the notebooks left alone."""
+"""`make recheck-runs`: stored runs are compared with the present code, and the notebooks left alone."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tools import execute, notebooks, recheck
@@ -24,10 +25,8 @@ print(run.describe())"""
 
 
 @pytest.fixture
-def storing(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def storing(book: Path) -> Path:
     """A book whose second chapter stores a run."""
-    for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     for name in ("records.py", "provenance.py"):
         shutil.copy(ROOT / "src" / PACKAGE / name, book / "src" / PACKAGE / name)
     path = Book(book).chapters[1]
@@ -40,9 +39,12 @@ def storing(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    (text,) = (path.parent / "runs").glob("*.json")
-    return text, json.loads(text.read_text("utf-8"))
+def settings_of(path: Path) -> list[dict[str, Any]]:
+    """What the one stored run beside a notebook says of its settings."""
+    (stored,) = (path.parent / "runs").glob("*.npz")
+    with np.load(stored) as arrays:
+        settings: list[dict[str, Any]] = json.loads(str(arrays["text"]))["settings"]
+    return settings
 
 
 def test_runs_that_agree_get_a_new_stamp_and_no_notebook_changes(
@@ -51,11 +53,9 @@ def test_runs_that_agree_get_a_new_stamp_and_no_notebook_changes(
     assert recheck.storing(Book(book)) == [storing]
     recheck.main(["--root", str(book)])  # nothing stored yet: computed
     before = storing.read_bytes()
-    _, run = run_of(storing)
-    assert all("rechecked" not in done["stamp"] for done in run["settings"])
+    assert all("rechecked" not in done["stamp"] for done in settings_of(storing))
     recheck.main(["--root", str(book)])
-    _, run = run_of(storing)
-    assert all(done["stamp"]["rechecked"].startswith("20") for done in run["settings"])
+    assert all(done["stamp"]["rechecked"].startswith("20") for done in settings_of(storing))
     assert storing.read_bytes() == before
     assert "02-two: its stored runs agree" in capsys.readouterr().out
 
@@ -67,8 +67,7 @@ def test_a_run_that_differs_is_named_and_keeps_its_stamp(book: Path, storing: Pa
     notebooks.write(notebook, storing)
     with pytest.raises(BookError, match=r"02-run.*b is .* off what is stored"):
         recheck.main(["--root", str(book)])
-    _, run = run_of(storing)
-    assert all("rechecked" not in done["stamp"] for done in run["settings"])
+    assert all("rechecked" not in done["stamp"] for done in settings_of(storing))
 
 
 def test_a_run_with_settings_of_one_s_own_leaves_the_stored_runs_alone(book: Path, storing: Path) -> None:
@@ -86,10 +85,10 @@ def test_a_run_with_settings_of_one_s_own_leaves_the_stored_runs_alone(book: Pat
 def test_a_copy_of_stored_runs_is_renewed_with_the_book_s(tmp_path: Path) -> None:
     source, target = tmp_path / "runs", tmp_path / "own" / "runs"
     source.mkdir()
-    for name in ("a.npz", "a.json", "a.lock"):
+    for name in ("a.npz", "a.lock"):
         (source / name).write_text("first")
     execute._copy_stored_runs(source, target)
-    assert sorted(path.name for path in target.iterdir()) == ["a.json", "a.npz"]
+    assert sorted(path.name for path in target.iterdir()) == ["a.npz"]
     (target / "a.npz").write_text("first, and own")
     execute._copy_stored_runs(source, target)
     assert (target / "a.npz").read_text() == "first, and own"
