@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -53,11 +52,6 @@ def wheel(checkout: Path) -> Path:
     return built(checkout, "wheel")
 
 
-@pytest.fixture(scope="module")
-def sdist(checkout: Path, wheel: Path) -> Path:
-    return built(checkout, "sdist")
-
-
 def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Path, wheel: Path) -> None:
     assert wheel.stat().st_size < LIGHT
     with zipfile.ZipFile(wheel) as file:
@@ -68,22 +62,6 @@ def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Pat
     assert {name for name in names if not name.startswith("dipfilters-")} == wanted
     assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json")} <= names
     assert {f"dipfilters/figures/a-test.{kind}" for kind in ("js", "css")} <= names
-
-
-def test_the_source_archive_is_light_and_builds_by_itself(
-    checkout: Path, sdist: Path, tmp_path: Path
-) -> None:
-    assert sdist.stat().st_size < LIGHT
-    with tarfile.open(sdist) as file:
-        names = [name.partition("/")[2] for name in file.getnames()]
-        file.extractall(tmp_path, filter="data")
-    assert not [name for name in names if name.endswith((".ipynb", ".npz", ".md")) and name != "README.md"]
-    tops = {name.partition("/")[0] for name in names} - {""}
-    assert tops == {"src", "LICENSE", "README.md", "MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"}
-    (folder,) = tmp_path.iterdir()
-    again = built(folder, "wheel")
-    with zipfile.ZipFile(again) as file, zipfile.ZipFile(checkout / "dist" / again.name) as first:
-        assert set(file.namelist()) == set(first.namelist())
 
 
 def test_the_wheel_says_what_it_needs_and_pins_nothing(wheel: Path) -> None:

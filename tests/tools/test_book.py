@@ -179,10 +179,3 @@ def test_missing_settings_are_named(book: Path) -> None:
     (book / "_toc.yml").unlink()
     with pytest.raises(BookError, match=r"_toc\.yml cannot be read.*git checkout _toc\.yml"):
         stale(book)
-
-
-def test_a_written_notebook_is_a_readable_diff(book: Path) -> None:
-    text = (book / "notebooks" / "02-two.ipynb").read_text("utf-8")
-    cell = json.loads(text)["cells"][3]
-    assert cell["source"] == ["from dipfilters.sums import total\n", "print(total(3))"]
-    assert not list((book / "notebooks").glob(".*")), "nothing is left beside it"

@@ -65,10 +65,3 @@ def test_apt_is_asked_as_root_on_debian_alone(
     assert browser.find() == str(bare / "chromium")
     said = capfd.readouterr()
     assert len((said.out + said.err).splitlines()) == 1
-
-
-def test_elsewhere_one_command_is_named(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "ubuntu", "ID_LIKE": "debian"})
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(BookError, match=r"stub for snap(.|\n)*-m playwright install --with-deps chromium\n"):
-        browser.find()

@@ -107,25 +107,6 @@ def test_a_killed_build_leaves_old_pages_or_new(
     assert not (book / "_build" / "html.old").exists()
 
 
-@pytest.mark.long
-def test_a_build_works_beside_what_a_killed_one_left_running(book: Path, pretend_run: Run) -> None:
-    pretend_run()
-    command = [sys.executable, "-m", "tools.build", "--root", str(book)]
-    process = subprocess.Popen(command, cwd=notebooks.ROOT, stdout=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: any((book / "_build").glob("work*/_build/*")))
-        with pytest.raises(
-            BookError, match=f"process {process.pid} is building the pages; wait for it, or end it"
-        ):
-            build.main(["--root", str(book)])
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (book / "_build" / "html").exists()
-    build.main(["--root", str(book)])
-    assert (book / "_build" / "html" / "notebooks" / "02-two.html").is_file()
-
-
 def wait_for(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 90
     while not happened():
@@ -253,14 +234,6 @@ def test_an_interruption_in_the_second_notebook_does_not_deny_the_first(
     )
     assert first.read_bytes() != before[0]
     assert second.read_bytes() == before[1]
-
-
-def test_trouble_that_no_remedy_is_known_for_is_shown_whole() -> None:
-    def main(_: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-
-    with pytest.raises(FileNotFoundError):
-        run_main(main)
 
 
 def test_a_checkout_that_cannot_be_written_is_read_and_named(book: Path) -> None:

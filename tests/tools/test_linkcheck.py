@@ -1,12 +1,11 @@
 """Links within a site must hold; those to elsewhere are tried, told, and never the reason to fail."""
 
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import site_browser
 from tools import address, build, linkcheck
 from tools.book import Book
 from tools.errors import BookError
@@ -49,52 +48,29 @@ def test_each_kind_of_broken_link_is_found(site: Path, link: str, what: str) -> 
     assert list(linkcheck.inside(site, "/name/")) == [f"book/b.html -> {link}: {what}"]
 
 
-@pytest.fixture
-def elsewhere() -> Iterator[str]:
-    """Someone else's server: one page is there, others are not."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200 if self.path == "/there" else 404)
-            self.end_headers()
-
-        do_GET = do_HEAD
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.mark.slow
 def test_what_does_not_answer_elsewhere_is_told_and_does_not_fail(
     book: Path,
     pretend_run: Callable[[], None],
-    elsewhere: str,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.setattr(linkcheck, "SECONDS", 2)
     pretend_run()
+    (tmp_path / "there").mkdir()
     toc = book / "_toc.yml"
     toc.write_text(toc.read_text("utf-8") + "      - file: book/page\n", "utf-8")
-    (book / "book" / "page.md").write_text(
-        f"# A page\n\n[good]({elsewhere}/there), [gone]({elsewhere}/gone)\n"
-    )
-    with pytest.raises(BookError, match="no built pages"):
+    with site_browser.serve(tmp_path / "there") as elsewhere:
+        (book / "book" / "page.md").write_text(f"# A\n\n[good]({elsewhere}/), [gone]({elsewhere}/gone)\n")
+        with pytest.raises(BookError, match="no built pages"):
+            linkcheck.main(["--root", str(book)])
+        build.main(["--root", str(book)])
         linkcheck.main(["--root", str(book)])
-    build.main(["--root", str(book)])
-    linkcheck.main(["--root", str(book)])
     said = capsys.readouterr().out
     assert f"warning: {elsewhere}/gone did not answer; it stands in book/page.md:3: 404" in said
-    assert f"{elsewhere}/there" not in said
+    assert f"{elsewhere}/ did" not in said
 
     page = book / "_build" / "html" / "book" / "page.html"
     page.write_text(page.read_text("utf-8").replace("</article>", '<a href="lost.html">x</a></article>'))
