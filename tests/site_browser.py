@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+import pytest
+from ipywidgets.embed import dependency_state
 from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
-from tests import site_html
+from dipfilters.figures.base import ComputedFigure
+from tests.site_html import ROOT
 from tools import browser as finder
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
@@ -52,35 +54,6 @@ LAYOUT = """() => {
   };
 }"""
 
-COLOURS = """(mode) => {
-  document.documentElement.dataset.theme = mode;
-  const ground = (node) => {
-    for (let up = node; up; up = up.parentElement) {
-      const colour = getComputedStyle(up).backgroundColor;
-      if (!/^rgba\\(.*, 0\\)$|transparent/.test(colour)) return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  const pair = (selector) => [...document.querySelectorAll(selector)].slice(0, 1).map(
-    (node) => [selector, getComputedStyle(node).color, ground(node)]);
-  return {
-    text: ['article p', 'article p a', 'article h1', 'figcaption p', 'article pre', 'article th', 'summary',
-           '.bd-sidebar-primary a.reference', '.bd-footer-content p'].flatMap(pair),
-    figures: [...document.querySelectorAll('article .cell_output img')].map(
-      (image) => [ground(image), getComputedStyle(image).filter]),
-  };
-}"""
-
-
-@dataclass
-class Visit:
-    """What the browser saw of one page."""
-
-    trouble: list[str]
-    facts: dict[str, Any]
-    layout: dict[str, Any]
-    colours: dict[str, dict[str, Any]]
-
 
 class Handler(SimpleHTTPRequestHandler):
     """Serves files, and says nothing: what goes wrong, the browser reports."""
@@ -113,6 +86,13 @@ def launch() -> Iterator[Browser]:
         chrome.close()
 
 
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    """A browser for all tests of a module, which takes it over by ``chrome = site_browser.chrome``."""
+    with launch() as browser:
+        yield browser
+
+
 @contextmanager
 def reader(
     chrome: Browser, base: str, screen: ViewportSize = DESKTOP
@@ -135,18 +115,26 @@ def reader(
     context.close()
 
 
-def visit_all(chrome: Browser, base: str, screen: ViewportSize) -> dict[str, Visit]:
-    """Look at every page that someone wrote, on one screen, light and dark."""
-    visits = {}
-    with reader(chrome, base, screen) as (context, trouble):
-        page = context.new_page()
-        for name in map(site_html.name, site_html.written_pages()):
-            trouble.clear()
-            page.goto(f"{base}/{name}")
-            facts, layout = page.evaluate(FACTS), page.evaluate(LAYOUT)
-            colours = {mode: page.evaluate(COLOURS, mode) for mode in ("light", "dark")}
-            visits[name] = Visit(list(trouble), facts, layout, colours)
-    return visits
+def write_page(figure: ComputedFigure, folder: Path) -> Path:
+    """A page like the book's with that figure, as it is now, and a picture in place of its still."""
+    state = dependency_state([figure], drop_defaults=False)
+    data = {
+        "view": {"model_id": figure.model_id},
+        "state": {"state": {figure.model_id: state[figure.model_id]}},
+    }
+    view, models = (
+        f'<script type="application/vnd.jupyter.widget-{kind}+json">{json.dumps(value)}</script>'
+        for kind, value in data.items()
+    )
+    host = (ROOT / "book" / "_static" / "widgets.js").read_text("utf-8")
+    page = folder / "figure.html"
+    page.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A figure</title><body><main>'
+        '<div class="cell"><figure><img alt="still" src="data:,"></figure></div>'
+        f'<div class="cell">{view}</div></main>{models}<script>{host}</script></body></html>',
+        "utf-8",
+    )
+    return page
 
 
 def luminance(colour: str) -> float:

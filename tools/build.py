@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tools import address, bench_page, execute, fresh, notebooks, record, status, widgets
+from tools import address, bench_page, execute, fresh, notebooks, record, status, stills
 from tools.errors import BuildFailed, run_main
 
 SETTINGS = ("_config.yml", "_toc.yml")
@@ -48,7 +48,7 @@ def stage(root: Path, target: Path, to: address.Address) -> None:
     for name in SETTINGS:
         shutil.copy2(root / name, target / name)
     for path in notebooks.chapters(root):
-        notebooks.write(widgets.for_page(notebooks.read(path)), target / path.relative_to(root))
+        notebooks.write(stills.for_page(notebooks.read(path)), target / path.relative_to(root))
     (target / "book" / "status.md").write_text(status.page(root), "utf-8")
     bench_page.write(root, target / "book")
     address.write(target, to)

@@ -24,7 +24,7 @@ from typing import Any
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import fresh, notebooks, readme, record, widgets
+from tools import fresh, notebooks, readme, record, stills
 from tools.errors import (
     Busy,
     CellFailed,
@@ -137,7 +137,7 @@ def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = No
             cell.execution_count = done.execution_count
             cell.outputs = kept_outputs(cell, done.outputs, path.name)
     result.metadata.pop("widgets", None)
-    widgets.keep(result, executed)
+    stills.keep(result, executed)
     result.metadata.setdefault(PACKAGE, NotebookNode())["run"] = facts
     return result
 

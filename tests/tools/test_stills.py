@@ -1,17 +1,13 @@
 """Interactive figures on their way into notebooks and pages: steady names, a still, nothing left over."""
 
 import copy
-import json
-from pathlib import Path
 
 import nbformat
-import pytest
 from nbformat import NotebookNode
 
-from tools import notebooks, widgets
+from tools import notebooks, stills
 from tools.notebooks import ROOT
-from tools.sources import Package
-from tools.widgets import STATE, VIEW
+from tools.stills import STATE, VIEW
 
 PNG = "iVBORw0KGgo="
 
@@ -58,7 +54,7 @@ def kept(figure: str, layout: str) -> NotebookNode:
     run = executed(figure, layout)
     result = copy.deepcopy(run)
     del result.metadata["widgets"]
-    widgets.keep(result, run)
+    stills.keep(result, run)
     return result
 
 
@@ -75,14 +71,14 @@ def test_two_runs_leave_the_same_notebook() -> None:
 
 def test_a_notebook_without_figures_gets_no_state() -> None:
     plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="a")])
-    widgets.keep(plain, copy.deepcopy(plain))
+    stills.keep(plain, copy.deepcopy(plain))
     assert "widgets" not in plain.metadata
 
 
 def test_a_page_has_the_still_in_the_cell_and_the_figure_behind_it() -> None:
     notebook = kept("5f3a", "77c0")
     before = copy.deepcopy(notebook)
-    page = widgets.for_page(notebook)
+    page = stills.for_page(notebook)
     assert notebook == before
     first, behind, text = page.cells
     assert [sorted(output.get("data", {})) for output in first.outputs] == [[], ["image/png"]]
@@ -109,21 +105,3 @@ def test_the_committed_figures_have_steady_names_and_nothing_forgotten() -> None
         assert len(state) == 2 * len(views), path.name  # each with its layout
         found += len(views)
     assert found >= 9
-
-
-@pytest.mark.parametrize("name", ["rows.js", "ui.js", "figures.css"])
-def test_a_changed_script_makes_the_chapters_with_figures_stale(name: str, tmp_path: Path) -> None:
-    source = tmp_path / "src" / "dipfilters" / "figures"
-    source.mkdir(parents=True)
-    for path in (ROOT / "src" / "dipfilters").glob("**/*.py"):
-        place = tmp_path / "src" / "dipfilters" / path.relative_to(ROOT / "src" / "dipfilters")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(path.read_text("utf-8"), "utf-8")
-    for path in (ROOT / "src" / "dipfilters" / "figures").glob("*.[jc]s*"):
-        (source / path.name).write_text(path.read_text("utf-8"), "utf-8")
-    figure, plain = ["from dipfilters.figures import RowExplorer"], ["from dipfilters import psnr"]
-    before = [json.dumps(Package(tmp_path).digests(cells, "x")) for cells in (figure, plain)]
-    with (source / name).open("a") as file:
-        file.write("/* changed */\n")
-    after = [json.dumps(Package(tmp_path).digests(cells, "x")) for cells in (figure, plain)]
-    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
