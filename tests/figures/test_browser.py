@@ -32,8 +32,8 @@ pytestmark = pytest.mark.browser
 chrome = site_browser.chrome
 # A worker that fails is replaced by the page itself, and nobody would notice.
 WORKERS = """window.Worker = class extends Worker {
-  constructor(address) {
-    super(address);
+  constructor(...given) {
+    super(...given);
     this.addEventListener("error", () => console.error("the worker failed"));
   }
 }"""
@@ -137,6 +137,8 @@ def test_where_python_refuses_a_row_the_explorer_says_so(show: Open) -> None:
     said = place.locator(".dip-readout")
     expect(said).to_contain_text("Non-local means makes")
     expect(said).to_contain_text(str(refused.value).partition(";")[0])
+    pale = 255 * (0.25 + 0.6 * clean[0].numpy()[..., None])
+    assert np.abs(pixels(place.locator("canvas").nth(2)) - pale).max() <= 1.5, "no weight is shown"
     assert "NaN" not in place.inner_html()
     place.locator(".dip-pick").first.focus()
     place.page.keyboard.press("Shift+ArrowRight")
