@@ -9,50 +9,20 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from ipywidgets.embed import dependency_state
-from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from dipfilters.figures.base import ComputedFigure
+from tests import node
 from tests.site_html import ROOT
 from tools import browser as finder
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+MODERATE = ("heading-order", "page-has-heading-one")  # in axe-core's words, and barriers none the less
 PHONE: ViewportSize = {"width": 390, "height": 844}
-
-FACTS = """async () => {
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-  await document.fonts.ready;
-  for (const image of document.images) image.loading = 'eager';
-  await Promise.allSettled([...document.images].map((image) => image.decode()));
-  const formulas = [...document.querySelectorAll('span.math, div.math')];
-  const text = (node) => node.textContent.trim().slice(0, 60);
-  return {
-    formulas: formulas.length,
-    bare: formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(text),
-    wrong: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(text),
-    empty: [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src),
-    faces: [...document.fonts].filter((face) => face.status === 'error').map((face) => face.family),
-  };
-}"""
-
-LAYOUT = """() => {
-  const wide = (node) => {
-    const box = node.getBoundingClientRect();
-    return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
-  };
-  const scrolls = (node) => {
-    for (let up = node; up && up !== document.body; up = up.parentElement)
-      if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(up).overflowX)) return true;
-    return false;
-  };
-  return {
-    overflow: document.documentElement.scrollWidth - innerWidth,
-    protruding: [...document.querySelectorAll('article.bd-article *')]
-      .filter((node) => wide(node) && !scrolls(node)).slice(0, 3).map((node) => node.outerHTML.slice(0, 90)),
-  };
-}"""
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -95,10 +65,10 @@ def chrome() -> Iterator[Browser]:
 
 @contextmanager
 def reader(
-    chrome: Browser, base: str, screen: ViewportSize = DESKTOP
+    chrome: Browser, base: str, screen: ViewportSize = DESKTOP, scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[tuple[BrowserContext, list[str]]]:
     """A reader of the site at ``base``, and a list that fills with what went wrong."""
-    context = chrome.new_context(viewport=screen, reduced_motion="reduce")
+    context = chrome.new_context(viewport=screen, color_scheme=scheme, reduced_motion="reduce")
     trouble: list[str] = []
 
     def note(wrong: bool, what: str) -> None:
@@ -135,6 +105,17 @@ def write_page(figure: ComputedFigure, folder: Path) -> Path:
         "utf-8",
     )
     return page
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds on the page, the theme included, that keeps somebody out."""
+    page.evaluate((node.FOLDER / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8") + "; 0")
+    found = page.evaluate("axe.run({ resultTypes: ['violations'], preload: false })")
+    return [
+        f"{violation['impact']}: {violation['id']}: {violation['nodes'][0]['html'][:120]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical") or violation["id"] in MODERATE
+    ]
 
 
 def luminance(colour: str) -> float:
