@@ -25,6 +25,49 @@ MODERATE = ("heading-order", "page-has-heading-one")  # in axe-core's words, and
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
+LOADED = """async () => {
+  await window.MathJax?.startup?.promise;
+  await document.fonts.ready;
+  for (const image of document.images) image.loading = 'eager';
+  await Promise.allSettled([...document.images].map((image) => image.decode()));
+  const icons = 'i[class*="fa-"]';
+  for (let frame = 0; frame < 300 && document.querySelector(icons); frame++)
+    await new Promise(requestAnimationFrame);
+}"""
+
+WRONG = """() => {
+  const every = (selector) => [...document.querySelectorAll(selector)];
+  const words = (what) => (node) => `${what}: ${(node.outerHTML ?? node.family).slice(0, 120)}`;
+  const wide = (node) => {
+    const box = node.getBoundingClientRect();
+    return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
+  };
+  const scrolls = (node) => {
+    for (let up = node; up && up !== document.body; up = up.parentElement)
+      if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(up).overflowX)) return true;
+    return false;
+  };
+  const formulas = every('span.math, div.math');
+  const widgets = every('.book-widget');
+  const views = every('script[type="application/vnd.jupyter.widget-view+json"]');
+  const stills = every('figure:has(.book-widget) > img:not([hidden])');
+  return [
+    ...formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(words('bare')),
+    ...every('mjx-merror, [data-mjx-error]').map(words('wrong formula')),
+    ...every('img').filter((image) => !image.naturalWidth).map(words('no picture')),
+    ...[...document.fonts].filter((face) => face.status === 'error').map(words('no font')),
+    ...every('i[class*="fa-"]').map(words('icon not drawn')),
+    ...every('svg.svg-inline--fa:is(:has(.missing), :not(:has(path[d])))').map(words('icon left out')),
+    ...every('article.bd-article *').filter((node) => wide(node) && !scrolls(node)).map(words('too wide')),
+    ...(document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : []),
+    ...(widgets.length < views.length ? ['a figure did not start'] : []),
+    ...widgets.filter((node) => !node.querySelector('.dip-readout')).map(words('figure without words')),
+    ...widgets.filter((node) => /NaN|undefined/.test(node.innerText)).map(words('figure without numbers')),
+    ...stills.map(words('still beside its figure')),
+  ];
+}"""
+
+
 class Handler(SimpleHTTPRequestHandler):
     """Serves files, and says nothing: what goes wrong, the browser reports."""
 
@@ -105,6 +148,13 @@ def write_page(figure: ComputedFigure, folder: Path) -> Path:
         "utf-8",
     )
     return page
+
+
+def faults(page: Page) -> list[str]:
+    """What is missing, wrong or cut off on the page, once all of it is there."""
+    page.evaluate(LOADED)
+    found: list[str] = page.evaluate(WRONG)
+    return found
 
 
 def barriers(page: Page) -> list[str]:

@@ -31,24 +31,6 @@ def test_links_and_anchors_lead_somewhere() -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_nothing_is_loaded_from_elsewhere() -> None:
-    outside = []
-    for page in site_html.pages():
-        for tag in site_html.soup(page).select("script, link, img, iframe, source, object, form"):
-            loads = [str(tag.get(key, "")) for key in ("src", "srcset", "data", "action")]
-            if tag.name == "link" and tag["rel"] != ["canonical"]:  # which only says where the page is
-                loads.append(str(tag.get("href", "")))
-            outside += [f"{site_html.name(page)}: {load}" for load in loads if site_html.is_outside(load)]
-            # The figures' scripts name the kind of an SVG element by an address that nothing asks for.
-            code = (tag.string or "").replace("http://www.w3.org/2000/svg", "")
-            if tag.name == "script" and re.search(r"https?://", code):
-                outside.append(f"{site_html.name(page)}: an address in a script of the page")
-    for sheet in SITE.rglob("*.css"):
-        found = re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')]+)", sheet.read_text("utf-8"))
-        outside += [f"{site_html.name(sheet)}: {load}" for load in found]
-    assert not outside, "\n".join(outside)
-
-
 def test_licences_lie_beside_what_others_made() -> None:
     for folder in ("mathjax-3.2.2", "_static/fonts", "_static/scripts"):
         assert any((SITE / folder).glob("*LICENSE*")), folder
@@ -140,19 +122,6 @@ def test_sources_cited_in_the_code_are_in_the_bibliography_and_all_are_on_its_pa
     assert cited
     assert not {path: key for key, path in cited.items() if key not in known}
     assert {f"cite-{key}" for key in known} <= site_html.anchors(SITE / "book" / "bibliography.html")
-
-
-def test_notebooks_hold_plain_markdown() -> None:
-    """A directive or a role shows raw on Colab and GitHub."""
-    foreign = re.compile(r"^(?::::+|```\{)|\{[a-z:-]+\}`|^\([\w-]+\)=$", re.MULTILINE)
-    found = [
-        f"{path.name}: {match[0]}"
-        for path in notebooks.chapters(ROOT)
-        for cell in notebooks.read(path).cells
-        if cell.cell_type == "markdown"
-        for match in foreign.finditer(cell.source)
-    ]
-    assert not found, "\n".join(found)
 
 
 def test_the_citation_file_holds_to_its_format_and_is_in_step() -> None:

@@ -22,47 +22,6 @@ WEIGHT = 2_000_000  # bytes of a page with all that it loads, uncompressed
 FORMULAS = "mathjax-"  # comes on top, from one folder, and once for the whole book
 REQUESTS = 45
 
-LOADED = """async () => {
-  await window.MathJax?.startup?.promise;
-  await document.fonts.ready;
-  for (const image of document.images) image.loading = 'eager';
-  await Promise.allSettled([...document.images].map((image) => image.decode()));
-  const icons = 'i[class*="fa-"]';
-  for (let frame = 0; frame < 300 && document.querySelector(icons); frame++)
-    await new Promise(requestAnimationFrame);
-}"""
-
-WRONG = """() => {
-  const every = (selector) => [...document.querySelectorAll(selector)];
-  const words = (what) => (node) => `${what}: ${(node.outerHTML ?? node.family).slice(0, 120)}`;
-  const wide = (node) => {
-    const box = node.getBoundingClientRect();
-    return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
-  };
-  const scrolls = (node) => {
-    for (let up = node; up && up !== document.body; up = up.parentElement)
-      if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(up).overflowX)) return true;
-    return false;
-  };
-  const formulas = every('span.math, div.math');
-  const widgets = every('.book-widget');
-  const views = every('script[type="application/vnd.jupyter.widget-view+json"]');
-  const stills = every('figure:has(.book-widget) > img:not([hidden])');
-  return [
-    ...formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(words('bare')),
-    ...every('mjx-merror, [data-mjx-error]').map(words('wrong formula')),
-    ...every('img').filter((image) => !image.naturalWidth).map(words('no picture')),
-    ...[...document.fonts].filter((face) => face.status === 'error').map(words('no font')),
-    ...every('i[class*="fa-"], svg.svg-inline--fa:not(:has(path[d])), svg.missing').map(words('no icon')),
-    ...every('article.bd-article *').filter((node) => wide(node) && !scrolls(node)).map(words('too wide')),
-    ...(document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : []),
-    ...(widgets.length < views.length ? ['a figure did not start'] : []),
-    ...widgets.filter((node) => !node.querySelector('.dip-readout')).map(words('figure without words')),
-    ...widgets.filter((node) => /NaN|undefined/.test(node.innerText)).map(words('figure without numbers')),
-    ...stills.map(words('still beside its figure')),
-  ];
-}"""
-
 GROUNDS = """() => [...document.querySelectorAll('article .cell_output img')].map((image) => {
   let up = image;
   const clear = /^rgba\\(.*, 0\\)$|transparent/;
@@ -103,8 +62,7 @@ def test_a_page_opens_complete_and_without_a_barrier(
         context.on("request", lambda sent: files.add(SITE / unquote(urlsplit(sent.url).path[1:])))
         page = context.new_page()
         page.goto(f"{base}/{name}.html")
-        page.evaluate(LOADED)
-        wrong = [*trouble, *page.evaluate(WRONG)]
+        wrong = [*site_browser.faults(page), *trouble]
         if desk:
             wrong += too_heavy(SITE / f"{name}.html", {path for path in files if path.is_file()})
         ink = "rgb({}, {}, {})".format(*bytes.fromhex(INK.removeprefix("#")))

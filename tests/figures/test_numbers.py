@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from typing import Any
 
 import pytest
 import torch
 
 from dipfilters import extract_patches, kappa0, kappa1, monte_carlo_divergence, sure
-from dipfilters.figures import ArcCosineLab
 from dipfilters.figures.base import browser_normals, script
 from tests import node
 from tests.figures import samples
@@ -121,30 +119,6 @@ def test_the_browser_s_stein_estimate_is_the_monte_carlo_one() -> None:
         probes=4,
     )
     assert float((other - divergence).abs().max()) < 0.25 * clean.numel()
-
-
-@pytest.mark.parametrize(("angle", "width"), [(0, 8), (60, 256), (137, 4096), (180, 64)])
-def test_the_browser_s_crowd_is_python_s(angle: int, width: int) -> None:
-    figure = ArcCosineLab(angle=angle, width=width, seed=2)
-    found = ask("lab.js", "crowd", browser_normals(2, 2 * width), math.radians(angle))
-    mean, error = figure.crowd()
-    assert found["mean"] == pytest.approx(mean, abs=1e-9)
-    assert found["error"] == pytest.approx(error, abs=1e-9)
-    limit = float(kappa1(torch.tensor(math.cos(math.radians(angle)), dtype=torch.float64)))
-    assert abs(mean - limit) < 5 * error + 1e-9
-
-
-def test_the_browser_s_degrees_of_freedom_are_the_package_s() -> None:
-    twice = samples.twice()
-    values = twice.eigenvalues / twice.eigenvalues[0]
-    for k in (1, 10, 1000, 10**6):
-        found = ask("spectrum.js", "degreesOfFreedom", values, k)
-        assert found == pytest.approx(float(twice.degrees_of_freedom(k)), rel=1e-6)
-
-
-def test_the_browser_unpacks_what_python_packed() -> None:
-    raw = bytes(range(256)) * 3
-    assert bytes(ask("ui.js", "unpack", zlib.compress(raw, 9))) == raw
 
 
 # --------------------------------------------------------------------------------------- their scripts

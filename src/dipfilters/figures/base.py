@@ -88,10 +88,10 @@ class Number(traitlets.Float):
 
 
 class Whole(traitlets.Int):
-    """A whole number within its range. True, which Python takes for 1 and a script does not, is none."""
+    """A whole number within its range. True, which Python counts as 1 and a script does not, is refused."""
 
     def validate(self, obj: Any, value: Any) -> Any:
-        """Refuse what is outside, and what is no number."""
+        """Refuse what is outside, and True and False."""
         if isinstance(value, bool):
             self.error(obj, value)
         return super().validate(obj, value)

@@ -34,8 +34,8 @@ class FilmRun:
             a scale of its own.
 
     Raises:
-        ValueError: Looks that do not ascend, pictures that are no bytes, a PSNR that is missing or not
-            finite, rows that are not finite.
+        ValueError: Looks that do not ascend, pictures outside 0 to 255, a PSNR that is missing or
+            not finite, rows that are not finite.
     """
 
     method: str
