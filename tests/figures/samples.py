@@ -41,7 +41,7 @@ def player(**others: Any) -> TwicingPlayer:
 def run(method: str = "Adam", fed: str = "noise", **others: Any) -> FilmRun:
     """A training that never was: four looks, one pixel."""
     chance = np.random.default_rng(len(method + fed))
-    given = {
+    given: dict[str, Any] = {
         "looks": [0, 1, 3, 9],
         "pictures": chance.integers(0, 256, (4, 6, 7)),
         "psnr": chance.uniform(5, 25, 10),

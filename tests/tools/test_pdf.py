@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_without_pages_it_says_how_to_get_some(book: Path) -> None:
 # ---------------------------------------------------------------------------------------- the real book
 
 
-def in_print(test: Callable[..., None]) -> Callable[..., None]:
+def in_print(test: Any) -> Any:
     """Mark what takes a minute, and a browser."""
     return pytest.mark.long(pytest.mark.browser(test))
 

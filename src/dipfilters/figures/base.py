@@ -76,7 +76,7 @@ def check_gray(name: str, picture: Tensor) -> None:
         )
 
 
-class Number(traitlets.Float):
+class Number(traitlets.Float):  # type: ignore[type-arg]  # its arguments came with traitlets 5.10
     """A float within its range. NaN, which is neither below nor above anything, is outside."""
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -87,7 +87,7 @@ class Number(traitlets.Float):
         return value
 
 
-class Whole(traitlets.Int):
+class Whole(traitlets.Int):  # type: ignore[type-arg]
     """A whole number within its range. True, which Python counts as 1 and a script does not, is refused."""
 
     def validate(self, obj: Any, value: Any) -> Any:
