@@ -45,7 +45,7 @@ def too_heavy(page: Path, files: set[Path]) -> list[str]:
     wrong = [f"{total / 1e6:.2f} MB of {WEIGHT / 1e6:.2f}: {', '.join(worst)}"] if total > WEIGHT else []
     wrong += [f"{len(files)} files of {REQUESTS}"] if len(files) > REQUESTS else []
     # A measure that overlooked what a page loads later would always hold.
-    shown = {site_html.target(page, str(i["src"]))[0] for i in site_html.soup(page).select("article img")}
+    shown = {site_html.file_of(page, str(i["src"])) for i in site_html.soup(page).select("article img")}
     return wrong + [f"{path.name} was not weighed" for path in shown - files]
 
 

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from typing import Any
 
 import pytest
 import torch
 
-from dipfilters import extract_patches, kappa0, kappa1, monte_carlo_divergence, sure
-from dipfilters.figures.base import browser_normals, script
-from tests import node
+from dipfilters import kappa0, kappa1, monte_carlo_divergence, sure
+from dipfilters.figures.base import browser_normals
 from tests.figures import samples
 from tests.figures.samples import SIGMA, pictures
 from tests.node import ask, tensor
-
-SCRIPTS = ("rows.js", "player.js", "lab.js", "film.js", "spectrum.js")
 
 
 def as_picture(values: torch.Tensor) -> dict[str, Any]:
     channels, height, width = values.shape
     return {"values": values, "channels": channels, "height": height, "width": width}
-
-
-# ------------------------------------------------------------------------- the same numbers as in Python
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, 1), (1, 7), (3, 5)])
-def test_the_browser_s_patches_are_the_package_s(channels: int, size: int) -> None:
-    picture = torch.rand(channels, 11, 13, generator=torch.Generator().manual_seed(size)).double()
-    found = ask("maths.js", "extractPatches", as_picture(picture), size)
-    exact = extract_patches(picture, size)
-    assert torch.equal(tensor(list(found["patches"])).reshape(exact.shape), exact)
-    assert torch.allclose(tensor(list(found["powers"])), exact.square().mean(1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["kappa0", "kappa1"])
@@ -119,22 +102,6 @@ def test_the_browser_s_stein_estimate_is_the_monte_carlo_one() -> None:
         probes=4,
     )
     assert float((other - divergence).abs().max()) < 0.25 * clean.numel()
-
-
-# --------------------------------------------------------------------------------------- their scripts
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_figure_s_script_stands_alone(name: str, tmp_path: Any) -> None:
-    text = script(name)
-    code = re.sub(r"/\*\*.*?\*/", "", text, flags=re.DOTALL)
-    assert not re.search(r"^import\b|\bimport\(|https?://(?!www\.w3\.org)", code, re.MULTILINE)
-    assert text.count("export default") == 1
-    assert len(text.encode()) < 60_000
-    (tmp_path / "whole.mjs").write_text(text, "utf-8")
-    question = f"import m from {json.dumps(str(tmp_path / 'whole.mjs'))}; console.log(typeof m.render)"
-    done = node.run("--input-type=module", "--eval", question)
-    assert done.stdout.strip() == "function", done.stderr
 
 
 @pytest.mark.parametrize(
