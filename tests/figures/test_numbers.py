@@ -52,6 +52,7 @@ def test_the_browser_s_chance_is_python_s_and_normal() -> None:
     assert abs(float(found.var()) - 1) < 4 * math.sqrt(2 / 4000)
     assert abs(float((found[1:] * found[:-1]).mean())) < 4 / math.sqrt(4000)
     assert not torch.equal(found, browser_normals(6, 4000))
+    assert [ask("maths.js", "nextSeed", seed) for seed in (5, 2**31 - 2)] == [6, 1], "all that Python takes"
 
 
 @pytest.mark.parametrize("filter", ["non-local means", "tangent kernel"])
