@@ -15,24 +15,10 @@ from torch import Tensor
 from tools.notebooks import ROOT
 
 FOLDER = ROOT / "tests" / "js"
-WIDGETS = ROOT / "src" / "dipfilters" / "figures"
+SCRIPTS = ROOT / "src" / "dipfilters" / "figures"
 
 
-def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program of this environment's Node."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", *words],
-        cwd=FOLDER,
-        env=os.environ | {"PATH": path},
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def ask(module: str | Path, name: str, *arguments: Any) -> Any:
+def ask(module: str, name: str, *arguments: Any) -> Any:
     """The result of a function; tensors and bytes go in as typed arrays, and come out as lists."""
 
     def plain(value: Any) -> Any:
@@ -42,8 +28,17 @@ def ask(module: str | Path, name: str, *arguments: Any) -> Any:
             return {"bytes": list(value)}
         raise TypeError(f"{type(value)} cannot be sent")
 
-    question = {"module": str(WIDGETS / module), "name": name, "arguments": arguments}
-    done = run("ask.mjs", given=json.dumps(question, default=plain))
+    question = {"module": str(SCRIPTS / module), "name": name, "arguments": arguments}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Node is one of its packages
+    done = subprocess.run(
+        ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "ask.mjs"],
+        cwd=FOLDER,
+        env=os.environ | {"PATH": path},
+        input=json.dumps(question, default=plain),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

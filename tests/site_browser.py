@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
+import pytest
+from ipywidgets.embed import dependency_state
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
-from tests import site_html
+from dipfilters.figures.base import ComputedFigure
+from tests import node
+from tests.site_html import ROOT
 from tools import browser as finder
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+MODERATE = ("heading-order", "page-has-heading-one")  # in axe-core's words, and barriers none the less
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
-FACTS = """async () => {
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+
+LOADED = """async () => {
+  await window.MathJax?.startup?.promise;
   await document.fonts.ready;
   for (const image of document.images) image.loading = 'eager';
   await Promise.allSettled([...document.images].map((image) => image.decode()));
-  const formulas = [...document.querySelectorAll('span.math, div.math')];
-  const text = (node) => node.textContent.trim().slice(0, 60);
-  return {
-    formulas: formulas.length,
-    bare: formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(text),
-    wrong: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(text),
-    empty: [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src),
-    faces: [...document.fonts].filter((face) => face.status === 'error').map((face) => face.family),
-  };
+  const icons = 'i[class*="fa-"]';
+  for (let frame = 0; frame < 300 && document.querySelector(icons); frame++)
+    await new Promise(requestAnimationFrame);
 }"""
 
-LAYOUT = """() => {
+WRONG = """() => {
+  const every = (selector) => [...document.querySelectorAll(selector)];
+  const words = (what) => (node) => `${what}: ${(node.outerHTML ?? node.family).slice(0, 120)}`;
   const wide = (node) => {
     const box = node.getBoundingClientRect();
     return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
@@ -45,41 +47,25 @@ LAYOUT = """() => {
       if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(up).overflowX)) return true;
     return false;
   };
-  return {
-    overflow: document.documentElement.scrollWidth - innerWidth,
-    protruding: [...document.querySelectorAll('article.bd-article *')]
-      .filter((node) => wide(node) && !scrolls(node)).slice(0, 3).map((node) => node.outerHTML.slice(0, 90)),
-  };
+  const formulas = every('span.math, div.math');
+  const widgets = every('.book-widget');
+  const views = every('script[type="application/vnd.jupyter.widget-view+json"]');
+  const stills = every('figure:has(.book-widget) > img:not([hidden])');
+  return [
+    ...formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(words('bare')),
+    ...every('mjx-merror, [data-mjx-error]').map(words('wrong formula')),
+    ...every('img').filter((image) => !image.naturalWidth).map(words('no picture')),
+    ...[...document.fonts].filter((face) => face.status === 'error').map(words('no font')),
+    ...every('i[class*="fa-"]').map(words('icon not drawn')),
+    ...every('svg.svg-inline--fa:is(:has(.missing), :not(:has(path[d])))').map(words('icon left out')),
+    ...every('article.bd-article *').filter((node) => wide(node) && !scrolls(node)).map(words('too wide')),
+    ...(document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : []),
+    ...(widgets.length < views.length ? ['a figure did not start'] : []),
+    ...widgets.filter((node) => !node.querySelector('.dip-readout')).map(words('figure without words')),
+    ...widgets.filter((node) => /NaN|undefined/.test(node.innerText)).map(words('figure without numbers')),
+    ...stills.map(words('still beside its figure')),
+  ];
 }"""
-
-COLOURS = """(mode) => {
-  document.documentElement.dataset.theme = mode;
-  const ground = (node) => {
-    for (let up = node; up; up = up.parentElement) {
-      const colour = getComputedStyle(up).backgroundColor;
-      if (!/^rgba\\(.*, 0\\)$|transparent/.test(colour)) return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  const pair = (selector) => [...document.querySelectorAll(selector)].slice(0, 1).map(
-    (node) => [selector, getComputedStyle(node).color, ground(node)]);
-  return {
-    text: ['article p', 'article p a', 'article h1', 'figcaption p', 'article pre', 'article th', 'summary',
-           '.bd-sidebar-primary a.reference', '.bd-footer-content p'].flatMap(pair),
-    figures: [...document.querySelectorAll('article .cell_output img')].map(
-      (image) => [ground(image), getComputedStyle(image).filter]),
-  };
-}"""
-
-
-@dataclass
-class Visit:
-    """What the browser saw of one page."""
-
-    trouble: list[str]
-    facts: dict[str, Any]
-    layout: dict[str, Any]
-    colours: dict[str, dict[str, Any]]
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -113,12 +99,19 @@ def launch() -> Iterator[Browser]:
         chrome.close()
 
 
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    """A browser for all tests of a module, which takes it over by ``chrome = site_browser.chrome``."""
+    with launch() as browser:
+        yield browser
+
+
 @contextmanager
 def reader(
-    chrome: Browser, base: str, screen: ViewportSize = DESKTOP
+    chrome: Browser, base: str, screen: ViewportSize = DESKTOP, scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[tuple[BrowserContext, list[str]]]:
     """A reader of the site at ``base``, and a list that fills with what went wrong."""
-    context = chrome.new_context(viewport=screen, reduced_motion="reduce")
+    context = chrome.new_context(viewport=screen, color_scheme=scheme, reduced_motion="reduce")
     trouble: list[str] = []
 
     def note(wrong: bool, what: str) -> None:
@@ -135,18 +128,44 @@ def reader(
     context.close()
 
 
-def visit_all(chrome: Browser, base: str, screen: ViewportSize) -> dict[str, Visit]:
-    """Look at every page that someone wrote, on one screen, light and dark."""
-    visits = {}
-    with reader(chrome, base, screen) as (context, trouble):
-        page = context.new_page()
-        for name in map(site_html.name, site_html.written_pages()):
-            trouble.clear()
-            page.goto(f"{base}/{name}")
-            facts, layout = page.evaluate(FACTS), page.evaluate(LAYOUT)
-            colours = {mode: page.evaluate(COLOURS, mode) for mode in ("light", "dark")}
-            visits[name] = Visit(list(trouble), facts, layout, colours)
-    return visits
+def write_page(figure: ComputedFigure, folder: Path) -> Path:
+    """A page like the book's with that figure, as it is now, and a picture in place of its still."""
+    state = dependency_state([figure], drop_defaults=False)
+    data = {
+        "view": {"model_id": figure.model_id},
+        "state": {"state": {figure.model_id: state[figure.model_id]}},
+    }
+    view, models = (
+        f'<script type="application/vnd.jupyter.widget-{kind}+json">{json.dumps(value)}</script>'
+        for kind, value in data.items()
+    )
+    host = (ROOT / "book" / "_static" / "widgets.js").read_text("utf-8")
+    page = folder / "figure.html"
+    page.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A figure</title><body><main>'
+        '<div class="cell"><figure><img alt="still" src="data:,"></figure></div>'
+        f'<div class="cell">{view}</div></main>{models}<script>{host}</script></body></html>',
+        "utf-8",
+    )
+    return page
+
+
+def faults(page: Page) -> list[str]:
+    """What is missing, wrong or cut off on the page, once all of it is there."""
+    page.evaluate(LOADED)
+    found: list[str] = page.evaluate(WRONG)
+    return found
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds on the page, the theme included, that keeps somebody out."""
+    page.evaluate((node.FOLDER / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8") + "; 0")
+    found = page.evaluate("axe.run({ resultTypes: ['violations'], preload: false })")
+    return [
+        f"{violation['impact']}: {violation['id']}: {violation['nodes'][0]['html'][:120]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical") or violation["id"] in MODERATE
+    ]
 
 
 def luminance(colour: str) -> float:

@@ -9,8 +9,6 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from tools.address import published
-
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
 
@@ -53,26 +51,9 @@ def name(page: Path) -> str:
     return page.relative_to(SITE).as_posix()
 
 
-@cache
-def anchors(page: Path) -> frozenset[str]:
-    """Every place of the page that a link can lead to."""
-    return frozenset(str(tag[key]) for key in ("id", "name") for tag in soup(page).select(f"[{key}]"))
-
-
-def is_outside(address: str) -> bool:
-    """Whether the address leads away from the site: another scheme than a file's own, or another host."""
-    parts = urlsplit(address)
-    return bool(parts.netloc) or parts.scheme not in ("", "data")
-
-
-def target(page: Path, address: str) -> tuple[Path, str]:
-    """The file that a local address on ``page`` leads to, and the anchor in it."""
-    parts = urlsplit(address)
-    if parts.path.startswith("/"):  # from the site's root: 404.html, shown under any address
-        path = SITE / unquote(parts.path).removeprefix(published(ROOT).folder)
-    else:
-        path = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-    return (path / "index.html" if path.is_dir() else path), unquote(parts.fragment)
+def file_of(page: Path, source: str) -> Path:
+    """The file that a picture on ``page`` comes from."""
+    return (page.parent / unquote(urlsplit(source).path)).resolve()
 
 
 def prose(page: Path) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests import site_browser
 from tests.site_html import SITE
 
+pytestmark = pytest.mark.browser
+chrome = site_browser.chrome
 CHAPTER = "notebooks/02-twicing.html"
 MOST = 400  # presses of the tab key, more than any page has places to stop
 
@@ -40,22 +42,16 @@ MOVING = """() => [...document.querySelectorAll('*')].filter((node) => {
 }).map((node) => node.outerHTML.slice(0, 90))"""
 
 
-@pytest.fixture(scope="module")
-def chapter() -> Iterator[Page]:
-    with (
-        site_browser.launch() as chrome,
-        site_browser.serve(SITE) as base,
-        site_browser.reader(chrome, base) as (context, _),
-    ):
+@pytest.fixture
+def chapter(chrome: Browser) -> Iterator[Page]:
+    with site_browser.serve(SITE) as base, site_browser.reader(chrome, base) as (context, _):
         page = context.new_page()
         page.goto(f"{base}/{CHAPTER}", wait_until="networkidle")
         yield page
 
 
-@pytest.fixture
 def stops(chapter: Page) -> list[dict[str, Any]]:
     """Every place at which the tab key stops, from the page's top to its end."""
-    chapter.reload(wait_until="networkidle")
     found: list[dict[str, Any]] = []
     for _ in range(MOST):
         chapter.keyboard.press("Tab")
@@ -66,19 +62,17 @@ def stops(chapter: Page) -> list[dict[str, Any]]:
     raise AssertionError("the tab key never came to the page's end: a trap")
 
 
-@pytest.mark.browser
-def test_the_tab_key_passes_all_of_a_chapter_and_shows_where_it_is(stops: list[dict[str, Any]]) -> None:
-    assert not [stop["what"] for stop in stops if not stop["seen"]], "no outline"
-    assert not [stop["what"] for stop in stops if not stop["named"]], "no name"
-    assert not [stop["what"] for stop in stops if not stop["inside"]], "off the screen"
-    places = [stop["place"] for stop in stops if stop["article"]]
+def test_the_tab_key_passes_all_of_a_chapter_and_shows_where_it_is(chapter: Page) -> None:
+    found = stops(chapter)
+    assert not [stop["what"] for stop in found if not stop["seen"]], "no outline"
+    assert not [stop["what"] for stop in found if not stop["named"]], "no name"
+    assert not [stop["what"] for stop in found if not stop["inside"]], "off the screen"
+    places = [stop["place"] for stop in found if stop["article"]]
     assert places == sorted(places), "in the order of the text"
     assert len(places) > 20
 
 
-@pytest.mark.browser
 def test_the_first_stop_skips_the_navigation(chapter: Page) -> None:
-    chapter.reload(wait_until="networkidle")
     chapter.keyboard.press("Tab")
     expect(chapter.locator(":focus")).to_have_text("Skip to main content")
     chapter.keyboard.press("Enter")
@@ -86,7 +80,6 @@ def test_the_first_stop_skips_the_navigation(chapter: Page) -> None:
     assert chapter.evaluate("Boolean(document.activeElement.closest('main'))")
 
 
-@pytest.mark.browser
 def test_hints_and_citation_open_from_the_keyboard(chapter: Page) -> None:
     for summary in chapter.locator("article details > summary").all():
         summary.focus()
@@ -95,23 +88,19 @@ def test_hints_and_citation_open_from_the_keyboard(chapter: Page) -> None:
     expect(chapter.locator(".book-cite pre")).to_be_visible()
 
 
-@pytest.mark.browser
 def test_boxes_that_scroll_sideways_take_the_arrow_keys(chapter: Page) -> None:
     chapter.set_viewport_size(site_browser.PHONE)
     chapter.reload(wait_until="networkidle")
     wide = chapter.locator("article .cell_output figure[tabindex='0']").first
     wide.focus()
     before = wide.evaluate("box => box.scrollLeft")
-    for _ in range(3):
-        chapter.keyboard.press("ArrowRight")
-    chapter.wait_for_timeout(300)
-    assert wide.evaluate("box => box.scrollLeft") > before
-    chapter.set_viewport_size(site_browser.DESKTOP)
+    chapter.keyboard.press("ArrowRight")
+    chapter.wait_for_function(
+        "([box, before]) => box.scrollLeft > before", arg=[wide.element_handle(), before]
+    )
 
 
-@pytest.mark.browser
-def test_nothing_moves_for_who_asks_for_no_motion(chapter: Page) -> None:
+def test_nothing_moves_for_readers_who_ask_for_no_motion(chapter: Page) -> None:
     assert chapter.evaluate(MOVING) == []
     chapter.emulate_media(reduced_motion="no-preference")
     assert chapter.evaluate(MOVING) != [], "the measure sees what would move"
-    chapter.emulate_media(reduced_motion="reduce")

@@ -18,7 +18,7 @@ Unpack the whole folder {FOLDER} first: a browser cannot follow links within a z
 
 
 def contents(site: Path) -> Iterator[Path]:
-    """The files to take along: without those of use on a server alone, and the theme's source maps."""
+    """The files to take along: neither those of use on a server alone, nor the source maps of the theme."""
     for path in sorted(site.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(site).parts)
         if path.is_file() and not hidden and path.suffix != ".map" and path.name not in ONLINE:

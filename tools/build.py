@@ -18,7 +18,7 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from tools import address, bench_page, notebooks, record, status, widgets
+from tools import address, bench_page, notebooks, record, status, stills
 from tools.book import Book, command_line, read_yaml
 from tools.errors import BookError, run_main
 
@@ -58,7 +58,7 @@ def stage(book: Book, target: Path, to: address.Address) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(book.root / name, target / name)
     for path, notebook in book.notebooks.items():
-        page = widgets.for_page(with_banner(notebook, path, book.stale.get(path, [])))
+        page = stills.for_page(with_banner(notebook, path, book.stale.get(path, [])))
         notebooks.write(page, target / path.relative_to(book.root))
     (target / "book" / "status.md").write_text(status.page(book), "utf-8")
     bench_page.write(book.root, target / "book")

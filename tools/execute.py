@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from dipfilters.images import PICTURES
-from tools import notebooks, readme, record, widgets
+from tools import notebooks, readme, record, stills
 from tools.book import Book, command_line
 from tools.errors import BookError, run_main
 
@@ -107,7 +107,7 @@ def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = No
             cell.execution_count = done.execution_count
             cell.outputs = kept_outputs(cell, done.outputs, path.name)
     result.metadata.pop("widgets", None)
-    widgets.keep(result, executed)
+    stills.keep(result, executed)
     result.metadata.setdefault(record.PACKAGE, NotebookNode())["run"] = facts
     return result
 

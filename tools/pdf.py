@@ -1,8 +1,9 @@
 """`make pdf`: the whole book as one file, printed by a browser from the built pages.
 
 The pages' articles go into one page, in the order of _toc.yml, with links between them turned into links
-within; MathJax typesets it as it does the site. It is printed twice: the first print tells on which page each
-heading lands, and the second has those numbers in its table of contents.
+within; MathJax typesets it as it does the site. (Sphinx's singlehtml gives the sections "Exercises" of all
+chapters one name, and makes chapters sections of the first.) It is printed twice: the first print tells on
+which page each heading lands, and the second has those numbers in its table of contents.
 """
 
 import argparse
@@ -28,7 +29,7 @@ RUNNING = "font: 9pt 'Source Serif 4', serif; color: #555d66"  # the chapter's t
 LONG = 16  # lines of a listing that may break across pages
 LEFT_OUT = "a.headerlink, .book-cite, .toctree-wrapper, script:not([type]), style, button, .cell.tag_install"
 
-# Formulas and tables that are wider than the paper are made to fit; no number of this is seen by a reader.
+# Formulas and tables that are wider than the paper are made as small as it needs.
 FIT = """() => {
   for (const node of document.querySelectorAll('.bd-article mjx-container[display], .bd-article table')) {
     const room = node.parentElement.clientWidth;
@@ -55,16 +56,6 @@ def slug(page: str) -> str:
     return page.rpartition("/")[2]
 
 
-def stand_ins(path: Path) -> dict[str, str]:
-    """The still picture, as base64, of each interactive figure of a notebook, by the name of its model."""
-    return {
-        output.data[WIDGET]["model_id"]: output.data["image/png"]
-        for cell in notebooks.code_cells(notebooks.read(path))
-        for output in cell.outputs
-        if WIDGET in output.get("data", {}) and "image/png" in output.data
-    }
-
-
 class Assembly:
     """One page out of the articles of many."""
 
@@ -86,7 +77,10 @@ class Assembly:
             raise BuildFailed(f"{page}.html holds no article; build the book again: make book")
         for tag in found.select(LEFT_OUT):
             tag.decompose()
-        self._still(found, page)
+        for view in found.select(f'script[type="{WIDGET}"]'):
+            cell = view.find_parent(class_="cell")  # behind that of the still picture, which stays
+            if cell is not None:
+                cell.decompose()
         for tag in found.select("script"):
             tag.decompose()
         for tag in found.find_all(True):
@@ -99,25 +93,6 @@ class Assembly:
         found["id"] = slug(page)
         found["style"] = f"page: on-{slug(page)}"  # a name must not begin with a digit
         return found
-
-    def _still(self, article: Tag, page: str) -> None:
-        """Leave of each interactive figure the still picture, or a word where to look if there is none."""
-        views = article.select(f'script[type="{WIDGET}"]')
-        pictures = stand_ins(self.root / f"{page}.ipynb") if views else {}
-        for view in views:
-            cell = view.find_parent(class_="cell")
-            before = cell.find_previous_sibling() if cell is not None else None
-            if cell is not None and before is not None and before.select_one("figure img") is not None:
-                cell.decompose()  # the build put the still picture, with its caption, before the figure
-                continue
-            if png := pictures.get(json.loads(view.get_text())["model_id"]):
-                source = f"data:image/png;base64,{png}"
-                text = f'<img alt="A still picture of the interactive figure" src="{source}" />'
-            else:
-                where = f"{self.published.site}{page}.html"
-                link = f'<a href="{where}">{where}</a>'
-                text = f'<p class="book-elsewhere">An interactive figure; it moves at {link}.</p>'
-            view.insert_before(BeautifulSoup(text, "html.parser"))
 
     def _rename(self, tag: Tag, page: str) -> None:
         for key in ("id", "for", "aria-labelledby", "aria-describedby", "aria-controls"):

@@ -1,8 +1,8 @@
 """`make slides`: a short deck of each chapter, from the cells that are tagged `slide`, in `_build/slides/`.
 
-A page of a chapter is too long for a slide. Of the text a deck takes the headings, the sentences with
-something in bold, the items of lists and the displayed formulas; of the code, the outputs. The decks need no
-network: reveal.js and MathJax lie beside them.
+nbconvert makes the deck, and would show each cell whole; but a cell of a chapter has up to 1,300 words. So of
+the text a deck takes the headings, the sentences with something in bold, the items of lists and the displayed
+formulas; of the code, the outputs. It needs no network: reveal.js and MathJax lie beside it.
 """
 
 import argparse

@@ -8,7 +8,7 @@
 
   const decode = (text) => new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 
-  /** What a figure knows of its model: values, and who wants to hear when one changes. */
+  /** A model as the figures know it: values, and the functions to call when one changes. */
   const model = ({ state, buffers = [] }) => {
     const values = { ...state };
     const heard = {};

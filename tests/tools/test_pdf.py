@@ -1,6 +1,5 @@
 """The book on paper: assembled from the pages without loss, and printed with formulas, figures and links."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 from pypdf import PdfReader
 from pypdf.generic import Destination
 
@@ -17,8 +15,6 @@ from tests import site_html
 from tests.site_html import ROOT
 from tools import notebooks, pdf
 from tools.errors import BuildFailed
-
-DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 PAGE = """<html><head><link rel="stylesheet" href="../_static/a.css" />
 <script>window.MathJax = {{"options": {{}}}}</script><script src="../mathjax-3/tex.js"></script></head>
@@ -30,34 +26,29 @@ BODY = """<p><a href="#two">here</a> <a href="02-two.html">there</a> <a href="02
 <a href="../_sources/notebooks/01-one.ipynb">file</a></p>
 <img src="../_images/a.webp" alt="four words of text" loading="lazy" />
 <details><summary>Hint</summary>x</details>
-<div class="cell_output">{view}</div><details class="book-cite">cite</details>"""
+<div class="cell"><figure><img src="../_images/still.webp" alt="a still picture, in words" /></figure></div>
+<div class="cell"><script type="application/vnd.jupyter.widget-view+json">{{}}</script></div>
+<details class="book-cite">cite</details>"""
 
 
-@pytest.fixture
-def built(book: Path) -> Path:
-    """The small book with pages as a build leaves them; the first has an interactive figure."""
-    view = {"model_id": "abc", "version_major": 2, "version_minor": 0}
-    script = f'<script type="{pdf.WIDGET}">{json.dumps(view)}</script>'
-    site = book / "_build" / "html"
+def test_articles_are_made_good_for_the_one_page(book: Path) -> None:
     for page in notebooks.pages(book):
-        (site / page).parent.mkdir(parents=True, exist_ok=True)
-        body = BODY.format(view=script) if page.endswith("01-one") else "<p>words</p>"
-        (site / f"{page}.html").write_text(PAGE.format(title=page, body=body), "utf-8")
-    output = new_output("display_data", data={pdf.WIDGET: view, "image/png": DOT})
-    cell = new_code_cell("show()", id="show", outputs=[output])
-    notebooks.write(new_notebook(cells=[cell]), book / "notebooks" / "01-one.ipynb")
-    return book
+        path = book / "_build" / "html" / f"{page}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PAGE.format(title=page, body=BODY if page.endswith("01-one") else "words"), "utf-8")
+    whole = BeautifulSoup(pdf.Assembly(book).whole(), "html.parser")
+    assert [tag["id"] for tag in whole.select("article")] == ["01-one", "02-two", "status"]
+    entries = [str(link["href"]) for link in whole.select(".book-contents a")]
+    assert entries == ["#01-one", "#01-one--two", "#02-two", "#02-two--two", "#status"]
+    assert "Some Group, Bell, Ada" in whole.get_text()
+    assert "Version 1.2.0, 2026-11-23" in whole.get_text()
+    ids = [str(tag["id"]) for tag in whole.find_all(id=True)]
+    assert len(set(ids)) == len(ids)
 
-
-@pytest.fixture
-def first(built: Path) -> BeautifulSoup:
-    return BeautifulSoup(str(pdf.Assembly(built).article("notebooks/01-one")), "html.parser")
-
-
-def test_links_between_pages_become_links_within(first: BeautifulSoup) -> None:
-    links = {link.get_text(): link["href"] for link in first.find_all("a")}
+    first = whole.select_one("article")
+    assert first is not None
     site = "https://YOUR_NAME.github.io/dipfilters"
-    assert links == {
+    assert {link.get_text(): link["href"] for link in first.find_all("a")} == {
         "here": "#01-one--two",
         "there": "#02-two",
         "in there": "#02-two--two",
@@ -65,49 +56,10 @@ def test_links_between_pages_become_links_within(first: BeautifulSoup) -> None:
         "out": "https://example.org/",
         "file": f"{site}/_sources/notebooks/01-one.ipynb",
     }
-    assert first.article is not None
-    assert first.article["id"] == "01-one"
-    assert first.find(id="01-one--two") is not None
-
-
-def test_figures_are_whole_hints_open_and_an_interactive_one_is_still(first: BeautifulSoup) -> None:
-    figure, still = first.find_all("img")
-    assert figure["src"] == "../html/_images/a.webp"
-    assert "loading" not in figure.attrs
-    assert still["src"] == f"data:image/png;base64,{DOT}"
-    (hint,) = first.find_all("details")
-    assert "open" in hint.attrs
-    assert first.find("script") is None
-    assert "cite" not in first.get_text()
-
-
-def test_a_still_picture_that_the_build_put_on_the_page_stays_alone(built: Path) -> None:
-    page = built / "_build" / "html" / "notebooks" / "01-one.html"
-    image = '<img src="../_images/still.webp" alt="a still picture, in words" />'
-    still = f'<div class="cell"><figure>{image}</figure></div>'
-    text = page.read_text("utf-8").replace('<div class="cell_output">', f'{still}<div class="cell"><div>')
-    page.write_text(text.replace("</script></div><details", "</script></div></div><details"), "utf-8")
-    article = pdf.Assembly(built).article("notebooks/01-one")
-    sources = [str(image["src"]) for image in article.find_all("img")]
+    sources = [str(image["src"]) for image in first.find_all("img")]
     assert sources == ["../html/_images/a.webp", "../html/_images/still.webp"]
-
-
-def test_an_interactive_figure_without_a_still_one_says_where_it_moves(built: Path) -> None:
-    notebooks.write(new_notebook(cells=[]), built / "notebooks" / "01-one.ipynb")
-    article = pdf.Assembly(built).article("notebooks/01-one")
-    assert "it moves at https://YOUR_NAME.github.io/dipfilters/notebooks/01-one.html" in article.get_text()
-
-
-def test_the_one_page_has_every_page_in_order_and_a_table_of_contents(built: Path) -> None:
-    whole = BeautifulSoup(pdf.Assembly(built).whole(), "html.parser")
-    assert [tag["id"] for tag in whole.select("article")] == ["01-one", "02-two", "status"]
-    entries = [str(link["href"]) for link in whole.select(".book-contents a")]
-    assert entries == ["#01-one", "#01-one--two", "#02-two", "#02-two--two", "#status"]
-    assert "Some Group, Bell, Ada" in whole.get_text()
-    assert "Version 1.2.0, 2026-11-23" in whole.get_text()
-    assert [link["href"] for link in whole.select("link")] == ["../html/_static/a.css"]
-    ids = [str(tag["id"]) for tag in whole.find_all(id=True)]
-    assert len(set(ids)) == len(ids)
+    assert not first.select("[loading], script, .book-cite")
+    assert len(first.select("details[open]")) == 1
 
 
 def test_without_pages_it_says_how_to_get_some(book: Path) -> None:
@@ -117,7 +69,10 @@ def test_without_pages_it_says_how_to_get_some(book: Path) -> None:
 
 # ---------------------------------------------------------------------------------------- the real book
 
-CHAPTERS = [path.stem for path in notebooks.chapters(ROOT)]
+
+def in_print(test: Any) -> Any:
+    """Mark what takes a minute, and a browser."""
+    return pytest.mark.long(pytest.mark.browser(test))
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +95,25 @@ def entries(outline: Any, depth: int = 0) -> Iterator[tuple[int, Destination]]:
             yield depth, item
 
 
-def heading(stem: str) -> str:
-    body = site_html.article(next(page for page in site_html.written_pages() if page.stem == stem))
-    assert body is not None
-    title = BeautifulSoup(str(body.find("h1")), "html.parser")
+def heading(page: str) -> str:
+    """The title of a page, with its number."""
+    title = BeautifulSoup(
+        str(site_html.soup(site_html.SITE / f"{page}.html").select_one("article h1")), "html.parser"
+    )
     for link in title.select(".headerlink"):
         link.decompose()
     return " ".join(title.get_text().split())
 
 
+LETTERS = str.maketrans({"ﬁ": "fi", "ﬂ": "fl", "ﬀ": "ff", "ʼ": "’"})
+
+
 def squeezed(text: str) -> str:
-    """Without spaces and hyphens, and with plain letters: what a line's end or a ligature cannot change."""
-    return re.sub(r"[\s‐-]+", "", text.replace("ﬁ", "fi").replace("ﬂ", "fl").replace("ﬀ", "ff"))
+    """Without spaces and hyphens, and with plain letters: what a line's end or a font cannot change."""
+    return re.sub(r"[\s‐-]+", "", text.translate(LETTERS))
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_it_is_a_book_of_a_plausible_size(printed: PdfReader) -> None:
     assert 120 < len(printed.pages) < 500
     assert (ROOT / "_build" / "book.pdf").stat().st_size < 40e6
@@ -168,8 +126,7 @@ def test_it_is_a_book_of_a_plausible_size(printed: PdfReader) -> None:
     assert printed.metadata.title == "The Filter Inside the Network"
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_the_bookmarks_lead_to_every_page_of_the_book(printed: PdfReader) -> None:
     top = [
         (item.title, printed.get_destination_page_number(item) or 0)
@@ -177,14 +134,13 @@ def test_the_bookmarks_lead_to_every_page_of_the_book(printed: PdfReader) -> Non
         if depth == 0
     ]
     titles = [" ".join(str(title).split()) for title, _ in top]
-    expected = [heading(page.rpartition("/")[2]) for page in notebooks.pages(ROOT)]
+    expected = [heading(page) for page in notebooks.pages(ROOT)]
     assert titles == ["The Filter Inside the Network", "Contents", *expected]
     numbers = [number for _, number in top]
     assert numbers == sorted(set(numbers)), "each begins on a page of its own"
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_every_link_within_leads_to_a_page(printed: PdfReader) -> None:
     places = printed.named_destinations
     inside = outside = 0
@@ -208,42 +164,36 @@ def test_every_link_within_leads_to_a_page(printed: PdfReader) -> None:
     assert outside > 50
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_the_table_of_contents_tells_the_pages(printed: PdfReader, texts: list[str]) -> None:
     begin = {
         " ".join(str(item.title).split()): (printed.get_destination_page_number(item) or 0) + 1
         for _, item in entries(printed.outline)
     }
-    contents = squeezed("".join(texts[1 : begin[heading(CHAPTERS[0])] - 1]))
-    for stem in CHAPTERS:
-        title = heading(stem)
+    chapters = [heading(page) for page in notebooks.pages(ROOT) if page.startswith("notebooks/")]
+    contents = squeezed("".join(texts[1 : begin[chapters[0]] - 1]))
+    for title in chapters:
         assert squeezed(f"{title} {begin[title]}") in contents, title
     for number, text in enumerate(texts[5:], start=6):
         assert str(number) in text.splitlines(), f"page {number} does not say its number"
 
 
-@pytest.mark.long
-@pytest.mark.browser
-@pytest.mark.parametrize("page", notebooks.pages(ROOT))
-def test_the_words_of_every_page_are_there(page: str, texts: list[str]) -> None:
+@in_print
+def test_the_words_of_every_page_are_there(texts: list[str]) -> None:
     all_of_it = squeezed("".join(texts))
-    body = site_html.article(site_html.SITE / f"{page}.html")
-    assert body is not None
-    sentences = [
-        tag.get_text()
-        for tag in body.select("p")
-        if not tag.find_parent("details") and not tag.select(".math, code") and len(tag.get_text()) > 60
-    ]
-    assert sentences
-    # A page may end within the words, and signs like ½ come out of a PDF as several: a few are lost.
-    words = [squeezed(sentence).rstrip("#") for sentence in sentences]
-    missing = [text for text in words if text[:40] not in all_of_it and text[-40:] not in all_of_it]
-    assert len(missing) <= max(1, len(words) // 25), missing
+    for page in notebooks.pages(ROOT):
+        # A page may end within the words, and signs like ½ come out of a PDF as several: a few are lost.
+        words = [
+            squeezed(tag.get_text()).rstrip("#")
+            for tag in site_html.soup(site_html.SITE / f"{page}.html").select("article p")
+            if not tag.find_parent("details") and not tag.select(".math, code") and len(tag.get_text()) > 60
+        ]
+        missing = [text for text in words if text[:40] not in all_of_it and text[-40:] not in all_of_it]
+        assert words, page
+        assert len(missing) <= max(1, len(words) // 25), (page, missing)
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_no_formula_is_left_as_source(texts: list[str]) -> None:
     raw = re.compile(r"\\\(|\\\[|\$\$|\\(?:frac|lVert|sigma|mathbb|operatorname|top|Theta)\b")
     left = [
@@ -253,8 +203,7 @@ def test_no_formula_is_left_as_source(texts: list[str]) -> None:
     assert sum(text.count("𝜎") + text.count("σ") for text in texts) > 20, "typeset, as letters"
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_every_figure_is_embedded(printed: PdfReader) -> None:
     figures = sum(
         len(site_html.soup(page).select("article .cell_output img")) for page in site_html.written_pages()
@@ -268,8 +217,7 @@ def test_every_figure_is_embedded(printed: PdfReader) -> None:
     assert big >= figures > 30
 
 
-@pytest.mark.long
-@pytest.mark.browser
+@in_print
 def test_no_page_is_blank(printed: PdfReader, texts: list[str]) -> None:
     blank = [
         number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from tests import site_browser
 from tools import notebooks, slides
 from tools.errors import SlidesFailed
 from tools.notebooks import ROOT
+
+chrome = site_browser.chrome
 
 TEXT = """## Why the filter
 
@@ -79,14 +80,6 @@ def test_a_book_without_tags_is_refused(book: Path) -> None:
         slides.main(["--root", str(book)])
 
 
-def test_every_chapter_has_a_deck() -> None:
-    tagged = {
-        path.stem: sum(slides.TAG in notebooks.tags(cell) for cell in notebooks.read(path).cells)
-        for path in notebooks.chapters(ROOT)
-    }
-    assert min(tagged.values()) >= 3, tagged
-
-
 def test_reveal_s_licence_lies_beside_it() -> None:
     folder = slides.DECK / "reveal"
     assert "Permission is hereby granted, free of charge" in (folder / "LICENSE").read_text("utf-8")
@@ -102,12 +95,6 @@ def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns("runs"))
     slides.main(["--root", str(root)])
     return root / "_build" / "slides"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with site_browser.launch() as browser:
-        yield browser
 
 
 @pytest.mark.browser

@@ -1,7 +1,7 @@
 """Figures that answer: they compute in the reader's browser, with a kernel behind them or without.
 
 Each is an anywidget class with one self-contained ES module. With a kernel behind it, what the reader chose
-is in its traits, and setting them moves the figure.
+is in its traits, and setting them moves the figure; what was given at first is read-only.
 
 * :class:`RowExplorer`: the filter rows of a pixel that you point at;
 * :class:`TwicingPlayer`: twicing, step by step, and when to stop;

@@ -2,10 +2,8 @@
 import {
   BLUE,
   bytes,
-  changer,
   choice,
   element,
-  follow,
   GREEN,
   greys,
   levels,
@@ -15,6 +13,7 @@ import {
   plot,
   readout,
   signed,
+  tie,
   timeline,
   unpack,
 } from "./ui.js";
@@ -38,24 +37,22 @@ function render({ model, el }) {
   /** @type {Uint8Array | undefined} */
   let frames;
   const said = readout();
-  const change = changer(model, draw);
   const curves = plot({
     label: "PSNR against the number of steps",
     x: "step k",
     y: "PSNR in dB",
     logX: true,
-    rangeX: [1, looks[looks.length - 1]],
+    rangeX: [1, Math.max(2, looks[looks.length - 1])],
     rangeY: model.get("decibels"),
   });
   const stage = element("div", { class: "dip-views dip-film" });
-  const time = timeline({ steps: looks, value: model.get("step") }, (step) => change({ step }));
-  const fed = choice({ label: "fed with", options: inputs, value: model.get("fed") }, (value) =>
-    change({ fed: value }),
-  );
-  const spots = choice(
-    { label: "row of the pixel in", options: pixels.map(({ name }) => name), value: model.get("pixel") },
-    (pixel) => change({ pixel }),
-  );
+  const tied = tie(model);
+  const time = timeline(tied, "step", looks);
+  const fed = choice(tied, "fed", { label: "fed with", options: inputs });
+  const spots = choice(tied, "pixel", {
+    label: "row of the pixel in",
+    options: pixels.map(({ name }) => name),
+  });
   const shown = Math.max(...inputs.map((input) => runs.filter((run) => run.fed === input).length));
   const views = Array.from({ length: shown }, () => ({
     output: picture(height, width, ""),
@@ -64,9 +61,7 @@ function render({ model, el }) {
   for (const { output, row } of views) stage.append(element("div", {}, output.root, row.root));
 
   function draw() {
-    const i = time.set(model.get("step"));
-    fed.set(model.get("fed"));
-    spots.set(model.get("pixel"));
+    const i = time.at();
     if (!frames) return;
     const spot = pixels.findIndex(({ name }) => name === model.get("pixel"));
     const chosen = [...runs.entries()].filter(([, run]) => run.fed === model.get("fed"));
@@ -107,8 +102,8 @@ function render({ model, el }) {
       element(
         "div",
         { class: "dip-controls" },
-        ...(inputs.length > 1 ? [fed.root] : []),
-        ...(pixels.length > 1 ? [spots.root] : []),
+        ...(inputs.length > 1 ? [fed] : []),
+        ...(pixels.length > 1 ? [spots] : []),
       ),
       time.root,
       stage,
@@ -122,11 +117,8 @@ function render({ model, el }) {
     el.dataset.state = "ready";
     draw();
   });
-  const end = follow(model, ["step", "fed", "pixel"], draw);
-  return () => {
-    time.stop();
-    end();
-  };
+  tied.follow(["step", "fed", "pixel"], draw);
+  return tied.end;
 }
 
 export default { render };

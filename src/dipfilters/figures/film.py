@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from dipfilters.figures.base import ComputedFigure, script, style
+from dipfilters.figures.base import ComputedFigure, Whole, script
+from dipfilters.images import pixel_numbers
 
 LARGEST = 300_000  # bytes of packed frames; a third more in the page
 
@@ -25,11 +27,15 @@ class FilmRun:
     Attributes:
         method: How it was trained, such as "Adam".
         fed: What the network was fed with, such as "noise".
-        looks: The numbers of steps, ascending.
+        looks: The numbers of steps, ascending from 0 or more to 1 or more.
         pictures: (looks, H, W), bytes of 0 to 255.
         psnr: The PSNR in dB after 0, 1, 2, … steps, at least up to the last look.
         rows: (looks, pixels, H, W), a filter row for each pixel of the film, or None. Each is shown on
             a scale of its own.
+
+    Raises:
+        ValueError: Looks that do not ascend, pictures outside 0 to 255, a PSNR that is missing or
+            not finite, rows that are not finite.
     """
 
     method: str
@@ -38,6 +44,23 @@ class FilmRun:
     pictures: np.ndarray
     psnr: np.ndarray
     rows: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        looks = list(self.looks)
+        if not looks or looks[0] < 0 or looks[-1] < 1 or any(a >= b for a, b in pairwise(looks)):
+            raise ValueError(f"{self}: looks must ascend from 0 or more to 1 or more, got {looks}")
+        if not ((self.pictures >= 0) & (self.pictures <= 255)).all():  # of NaN neither holds
+            raise ValueError(f"{self}: pictures must hold 0 to 255; multiply by 255, cut off and round")
+        if len(self.psnr) <= looks[-1] or not np.isfinite(self.psnr).all():
+            raise ValueError(
+                f"{self}: psnr must hold a finite value for each of the steps 0 to {looks[-1]}, "
+                f"got {np.isfinite(self.psnr).sum()} of {looks[-1] + 1}"
+            )
+        if self.rows is not None and not np.isfinite(self.rows).all():
+            raise ValueError(f"{self}: rows hold values that are NaN or infinite; replace them first")
+
+    def __str__(self) -> str:
+        return f"{self.method}, fed with {self.fed}"
 
 
 class TrainingFilm(ComputedFigure):
@@ -51,17 +74,19 @@ class TrainingFilm(ComputedFigure):
     Raises:
         ValueError: Runs that do not fit each other, more than four for one ``fed``, rows without their
             pixels, more data than a page should carry.
+        IndexError: A pixel outside the pictures.
+        traitlets.TraitError: A step below 0, another ``fed`` or ``pixel`` than those of the film, also when
+            set later.
     """
 
     _esm = script("film.js")
-    _css = style()
-    runs = traitlets.List(traitlets.Dict()).tag(sync=True)
-    pixels = traitlets.List(traitlets.Dict()).tag(sync=True)
-    decibels = traitlets.List(traitlets.Float()).tag(sync=True)
-    frames = traitlets.Bytes().tag(sync=True)
+    runs = traitlets.List(traitlets.Dict(), read_only=True).tag(sync=True)
+    pixels = traitlets.List(traitlets.Dict(), read_only=True).tag(sync=True)
+    decibels = traitlets.List(traitlets.Float(), read_only=True).tag(sync=True)
+    frames = traitlets.Bytes(read_only=True).tag(sync=True)
     fed = traitlets.Unicode().tag(sync=True)
     pixel = traitlets.Unicode().tag(sync=True)
-    step = traitlets.Int(min=0).tag(sync=True)
+    step = Whole(min=0).tag(sync=True)
 
     def __init__(
         self,
@@ -81,6 +106,7 @@ class TrainingFilm(ComputedFigure):
             )
         looks = list(runs[0].looks)
         shape = (len(looks), *runs[0].pictures.shape[1:])
+        pixel_numbers(list(pixels.values()), shape[1:])
         frames = []
         for run in runs:
             rows = run.rows
@@ -88,13 +114,13 @@ class TrainingFilm(ComputedFigure):
                 rows = np.zeros((len(looks), len(pixels), *shape[1:]))
             if list(run.looks) != looks or run.pictures.shape != shape:
                 raise ValueError(
-                    f"{run.method}, fed with {run.fed}: looks {list(run.looks)} and pictures "
-                    f"{run.pictures.shape} must be those of the first run, {looks} and {shape}"
+                    f"{run}: looks {list(run.looks)} and pictures {run.pictures.shape} must be those of the "
+                    f"first run, {looks} and {shape}"
                 )
             if rows.shape != (len(looks), len(pixels), *shape[1:]):
                 raise ValueError(
-                    f"{run.method}, fed with {run.fed}: rows must be (looks, pixels, H, W) for the "
-                    f"{len(pixels)} named pixels, got {rows.shape}"
+                    f"{run}: rows must be (looks, pixels, H, W) for the {len(pixels)} named pixels, "
+                    f"got {rows.shape}"
                 )
             # Sixty-three levels are enough for the eye, and pack better than 255.
             tops = np.abs(rows).max((2, 3), keepdims=True).clip(1e-30)
@@ -108,14 +134,13 @@ class TrainingFilm(ComputedFigure):
                 f"or smaller pictures"
             )
         # The looks, and some steps between them for the curve.
-        some = np.geomspace(1, max(looks[-1], 1), 60).round().astype(int)
+        some = np.geomspace(1, looks[-1], 60).round().astype(int)
         steps = sorted({*looks, *some.tolist()})
         curves = [[round(float(run.psnr[k]), 3) for k in steps] for run in runs]
-        finite = [value for curve in curves for value, k in zip(curve, steps, strict=True) if k > 0]
-        names = list(pixels)
-        super().__init__(
-            shape=list(shape[1:]),
-            runs=[
+        later = [value for curve in curves for value, k in zip(curve, steps, strict=True) if k > 0]
+        data = {
+            "shape": list(shape[1:]),
+            "runs": [
                 {
                     "method": run.method,
                     "fed": run.fed,
@@ -126,14 +151,20 @@ class TrainingFilm(ComputedFigure):
                 }
                 for run, curve in zip(runs, curves, strict=True)
             ],
-            pixels=[{"name": name, "place": list(place)} for name, place in pixels.items()],
-            decibels=[np.floor(min(finite)) - 0.5, np.ceil(max(finite)) + 0.5],
-            frames=packed,
-            fed=runs[0].fed,
-            pixel=names[0] if names else "",
-            step=looks[-1] if step is None else step,
-            **others,
-        )
+            "pixels": [{"name": name, "place": list(place)} for name, place in pixels.items()],
+            "decibels": [np.floor(min(later)) - 0.5, np.ceil(max(later)) + 0.5],
+            "frames": packed,
+        }
+        chosen = looks[-1] if step is None else step
+        super().__init__(data, fed=runs[0].fed, pixel=next(iter(pixels), ""), step=chosen, **others)
+
+    @traitlets.validate("fed")
+    def _check_fed(self, proposal: Any) -> str:
+        return self._check_choice(proposal, [run["fed"] for run in self.runs])
+
+    @traitlets.validate("pixel")
+    def _check_pixel(self, proposal: Any) -> str:
+        return self._check_choice(proposal, [pixel["name"] for pixel in self.pixels] or [""])
 
     def still(self) -> Figure:
         """The outputs of all runs at the present step, and below each its filter row, if it has one."""

@@ -1,19 +1,6 @@
 // The arc-cosine lab: how a crowd of random neurons compares two patches at an angle.
-import { kappa0, kappa1, normals } from "./maths.js";
-import {
-  BLUE,
-  button,
-  changer,
-  drawing,
-  element,
-  follow,
-  GREEN,
-  ORANGE,
-  PINK,
-  plot,
-  readout,
-  slider,
-} from "./ui.js";
+import { kappa0, kappa1, nextSeed, normals } from "./maths.js";
+import { BLUE, button, drawing, element, GREEN, ORANGE, PINK, plot, readout, slider, tie } from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
 
@@ -62,33 +49,24 @@ function render({ model, el }) {
     rangeY: [0, 1.4],
   });
   const said = readout();
-  const change = changer(model, draw);
-  const angles = slider(
-    { label: "angle φ", min: 0, max: 180, value: model.get("angle"), show: (phi) => `${phi}°` },
-    (angle) => change({ angle }),
-  );
-  const widths = slider(
-    {
-      label: "neurons",
-      min: 3,
-      max: 12,
-      value: Math.round(Math.log2(model.get("width"))),
-      show: (m) => String(2 ** m),
-    },
-    (m) => change({ width: 2 ** m }),
-  );
-  const bandwidths = slider(
-    {
-      label: "h of the Gaussian",
-      min: 0.2,
-      max: 2,
-      step: 0.1,
-      value: model.get("bandwidth"),
-      show: (h) => h.toFixed(1),
-    },
-    (bandwidth) => change({ bandwidth }),
-  );
-  const again = button("New draw", () => change({ seed: model.get("seed") + 1 }));
+  const tied = tie(model);
+  const angles = slider(tied, "angle", { label: "angle φ", min: 0, max: 180, show: (phi) => `${phi}°` });
+  const widths = slider(tied, "width", {
+    label: "neurons",
+    min: 3,
+    max: 12,
+    show: (m) => String(2 ** m),
+    from: Math.log2,
+    to: (m) => 2 ** m,
+  });
+  const bandwidths = slider(tied, "bandwidth", {
+    label: "h of the Gaussian",
+    min: 0.2,
+    max: 2,
+    step: 0.1,
+    show: (h) => h.toFixed(1),
+  });
+  const again = button("New draw", () => tied.set("seed", nextSeed(model.get("seed"))));
 
   /** @param {number} phi */
   function turn(phi) {
@@ -128,9 +106,6 @@ function render({ model, el }) {
     const [degrees, width, bandwidth, seed] = ["angle", "width", "bandwidth", "seed"].map((name) =>
       model.get(name),
     );
-    angles.set(degrees);
-    widths.set(Math.round(Math.log2(width)));
-    bandwidths.set(bandwidth);
     const phi = degrees / DEGREES;
     const neurons = normals(seed, 2 * width);
     const { mean, error } = crowd(neurons, phi);
@@ -172,7 +147,8 @@ function render({ model, el }) {
     ),
   );
   draw();
-  return follow(model, ["angle", "width", "bandwidth", "seed"], draw);
+  tied.follow(["angle", "width", "bandwidth", "seed"], draw);
+  return tied.end;
 }
 
 export default { render };

@@ -8,8 +8,7 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from dipfilters.figures.base import ComputedFigure, script, style
-from dipfilters.figures.player import browser_normals
+from dipfilters.figures.base import ComputedFigure, Number, Seed, Whole, browser_normals, script
 from dipfilters.kernels import kappa0, kappa1
 
 WIDTHS = tuple(2**m for m in range(3, 13))
@@ -28,20 +27,19 @@ class ArcCosineLab(ComputedFigure):
         seed: Of the neurons, from 1.
 
     Raises:
-        traitlets.TraitError: A value outside its range.
+        traitlets.TraitError: A value outside its range, also when set later.
     """
 
     _esm = script("lab.js")
-    _css = style()
-    angle = traitlets.Int(min=0, max=180).tag(sync=True)
+    angle = Whole(min=0, max=180).tag(sync=True)
     width = traitlets.Enum(WIDTHS).tag(sync=True)
-    bandwidth = traitlets.Float(min=0.2, max=2.0).tag(sync=True)
-    seed = traitlets.Int(min=1).tag(sync=True)
+    bandwidth = Number(min=0.2, max=2.0).tag(sync=True)
+    seed = Seed().tag(sync=True)
 
     def __init__(
         self, *, angle: int = 60, width: int = 64, bandwidth: float = 0.5, seed: int = 1, **others: Any
     ) -> None:
-        super().__init__(angle=angle, width=width, bandwidth=bandwidth, seed=seed, **others)
+        super().__init__({}, angle=angle, width=width, bandwidth=bandwidth, seed=seed, **others)
 
     def __repr__(self) -> str:
         return f"ArcCosineLab(angle={self.angle}, width={self.width})"

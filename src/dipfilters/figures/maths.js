@@ -118,7 +118,8 @@ export function innerProducts(all, i) {
 }
 
 /**
- * The row of the row-normalised filter that computes pixel i: weights that sum to one.
+ * The row of the row-normalised filter that computes pixel i: weights that sum to one. Where the kernel is 0 with
+ * all patches, as it is for a black one, they make no average, and stay zeros.
  * @param {Patches} all
  * @param {Float64Array} inner the inner products of its patch with all
  * @param {number} i
@@ -127,7 +128,7 @@ export function innerProducts(all, i) {
 export function filterRow({ powers }, inner, i, kernel) {
   const row = powers.map((power, j) => kernel(powers[i], inner[j], power));
   const sum = row.reduce((a, b) => a + b);
-  return row.map((weight) => weight / sum);
+  return row.map((weight) => weight / (sum || 1));
 }
 
 /**
@@ -227,7 +228,7 @@ export function eigenpairs(matrix) {
 export function lanczos(apply, start, last, most = 60) {
   const norm = Math.sqrt(dot(start, start));
   /** @type {Float64Array[]} */
-  const basis = [start.map((value) => value / norm)];
+  const basis = [start.map((value) => value / (norm || 1))];
   /** @type {number[]} */
   const alpha = [];
   /** @type {number[]} */
@@ -335,6 +336,14 @@ export function uniform(seed) {
     state = (state * 48271) % modulus;
     return state / modulus;
   };
+}
+
+/**
+ * Another seed, of other numbers, within those that Python takes.
+ * @param {number} seed
+ */
+export function nextSeed(seed) {
+  return 1 + (seed % (2 ** 31 - 2));
 }
 
 /**

@@ -1,32 +1,11 @@
 // The twicing player: the picture, the residual and the errors after any number of steps, computed on the spot.
-import {
-  afterSteps,
-  cosine,
-  denseKernel,
-  dot,
-  eigenpairs,
-  extractPatches,
-  gaussianKernel,
-  innerProduct,
-  kappa0,
-  kappa1,
-  lanczos,
-  mirrored,
-  normals,
-  psnr,
-  tangentKernel,
-  times,
-  twicing,
-  uniform,
-} from "./maths.js";
+import { dot, nextSeed, normals, psnr, twicing } from "./maths.js";
 import {
   BLUE,
   button,
   bytes,
-  changer,
   choice,
   element,
-  follow,
   GREEN,
   greys,
   levels,
@@ -36,6 +15,7 @@ import {
   plot,
   readout,
   signed,
+  tie,
   timeline,
 } from "./ui.js";
 
@@ -101,37 +81,16 @@ export function course(clean, height, width, { filter, sigma, seed }) {
   return found;
 }
 
-// What `course` calls: sent to a worker as text, so that the page answers while it computes.
-const PARTS = [
-  denseKernel,
-  dot,
-  eigenpairs,
-  extractPatches,
-  afterSteps,
-  cosine,
-  gaussianKernel,
-  innerProduct,
-  kappa0,
-  kappa1,
-  lanczos,
-  mirrored,
-  normals,
-  psnr,
-  tangentKernel,
-  times,
-  twicing,
-  uniform,
-  stepGrid,
-  course,
-];
-
 /**
- * Compute in a worker; where none may be started, here.
+ * Compute in a worker, which has this very script, so that the page answers meanwhile; where none may be started,
+ * here.
+ * @param {string} script
  * @param {[Float64Array, number, number, Wish]} given
  * @returns {{result: Promise<Course>, cancel: () => void}}
  */
-function compute(given) {
-  const text = `${PARTS.join("\n")}\nonmessage = ({ data }) => postMessage(course(...data));`;
+function compute(script, given) {
+  // A worker of modules would not start on a page read from a folder, and one of scripts knows no exports.
+  const text = `${script.replace(/^export (default .*)?/gm, "")}\nonmessage = ({ data }) => postMessage(course(...data));`;
   const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   /** @type {Worker | undefined} */
   let worker;
@@ -179,28 +138,22 @@ function render({ model, el }) {
     rangeY: [1e-5, 0.1],
   });
   const said = readout();
-  const go = changer(model, draw);
-  const renew = changer(model, restart);
-  const time = timeline({ steps, value: model.get("step") }, (step) => go({ step }));
-  const filters = choice(
-    { label: "filter", options: ["non-local means", "tangent kernel"], value: model.get("filter") },
-    (filter) => renew({ filter }),
-  );
-  const noises = choice(
-    { label: "noise 255 σ", options: ["10", "25", "50"], value: String(model.get("noise")) },
-    (noise) => renew({ noise: Number(noise) }),
-  );
-  const again = button("New noise", () => renew({ seed: model.get("seed") + 1 }));
+  const tied = tie(model);
+  const time = timeline(tied, "step", steps);
+  const filters = choice(tied, "filter", {
+    label: "filter",
+    options: ["non-local means", "tangent kernel"],
+  });
+  const noises = choice(tied, "noise", { label: "noise 255 σ", options: [10, 25, 50] });
+  const again = button("New noise", () => tied.set("seed", nextSeed(model.get("seed"))));
 
   function restart() {
-    filters.set(model.get("filter"));
-    noises.set(String(model.get("noise")));
     cancel();
     el.dataset.state = "computing";
     said.textContent = "Computing…";
     const begun = performance.now();
     const wish = { filter: model.get("filter"), sigma: model.get("noise") / 255, seed: model.get("seed") };
-    const work = compute([clean, height, width, wish]);
+    const work = compute(model.get("_esm"), [clean, height, width, wish]);
     cancel = work.cancel;
     work.result.then((course) => {
       found = course;
@@ -211,7 +164,7 @@ function render({ model, el }) {
   }
 
   function draw() {
-    const i = time.set(model.get("step"));
+    const i = time.at();
     if (!found || el.dataset.state !== "ready") return;
     const { noisy, estimates, bias, variance, error, risk, products } = found;
     const sigma = model.get("noise") / 255;
@@ -262,7 +215,7 @@ function render({ model, el }) {
     element(
       "div",
       { class: "dip", role: "group", "aria-label": "Twicing player" },
-      element("div", { class: "dip-controls" }, filters.root, noises.root, again),
+      element("div", { class: "dip-controls" }, filters, noises, again),
       time.root,
       element("div", { class: "dip-views dip-film" }, ...views.map((view) => view.root)),
       said,
@@ -270,12 +223,10 @@ function render({ model, el }) {
     ),
   );
   restart();
-  const ends = [follow(model, ["step"], draw), follow(model, ["filter", "noise", "seed"], restart)];
-  return () => {
-    time.stop();
-    cancel();
-    for (const end of ends) end();
-  };
+  tied.follow(["step"], draw);
+  tied.follow(["filter", "noise", "seed"], restart);
+  tied.atEnd(() => cancel());
+  return tied.end;
 }
 
 export default { render };

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,27 +10,24 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dipfilters.figures.base import ComputedFigure, check_gray, quantised, script, style
+from dipfilters.figures.base import (
+    ComputedFigure,
+    Seed,
+    Whole,
+    browser_normals,
+    check_gray,
+    quantised,
+    script,
+)
 from dipfilters.filters import KernelFilter
 from dipfilters.images import PictureError, psnr
 from dipfilters.kernels import gaussian_kernel, one_layer_tangent_kernel
+from dipfilters.patches import check_patch_size
 from dipfilters.twicing import SpectralTwicing
 
 FILTERS = ("non-local means", "tangent kernel")
 NOISES = (10, 25, 50)
 LARGEST = 64 * 64  # a kernel matrix of 67 MB in the browser's memory
-
-
-def browser_normals(seed: int, count: int) -> Float[Tensor, " n"]:
-    """The normal random numbers that the browser draws: Lehmer's generator, and Box and Muller's method."""
-    modulus = 2**31 - 1
-    state = seed % modulus or 1
-    uniform = []
-    for _ in range(8 + 2 * count):
-        state = state * 48271 % modulus
-        uniform.append(state / modulus)
-    pairs = torch.tensor(uniform[8:], dtype=torch.float64).reshape(count, 2)
-    return (-2 * pairs[:, 0].log()).sqrt() * torch.cos(2 * math.pi * pairs[:, 1])
 
 
 class TwicingPlayer(ComputedFigure):
@@ -48,22 +44,21 @@ class TwicingPlayer(ComputedFigure):
         filter: ``"non-local means"`` or ``"tangent kernel"``.
         noise: 255 σ: 10, 25 or 50.
         seed: Of the noise, from 1.
-        step: k, at first.
+        step: k at first, 1 to 1000; the browser shows the nearest of some forty.
 
     Raises:
-        PictureError: A picture that is too large, or not grey.
-        traitlets.TraitError: Another filter or noise level; a step below 1.
+        PictureError: A picture that is too large, too small for 7×7 patches, or not grey.
+        traitlets.TraitError: Another filter or noise level, a step outside its range, also when set later.
 
     Cost: in the browser, two N×N matrices one after the other, and about forty products with them.
     """
 
     _esm = script("player.js")
-    _css = style()
-    clean = traitlets.Bytes().tag(sync=True)
+    clean = traitlets.Bytes(read_only=True).tag(sync=True)
     filter = traitlets.Enum(FILTERS).tag(sync=True)
     noise = traitlets.Enum(NOISES).tag(sync=True)
-    seed = traitlets.Int(min=1).tag(sync=True)
-    step = traitlets.Int(min=1, max=1000).tag(sync=True)
+    seed = Seed().tag(sync=True)
+    step = Whole(min=1, max=1000).tag(sync=True)
 
     def __init__(
         self,
@@ -81,9 +76,9 @@ class TwicingPlayer(ComputedFigure):
                 f"clean has {clean.shape[1]}×{clean.shape[2]} pixels; the browser can do with "
                 f"{LARGEST}; load it smaller"
             )
+        check_patch_size(clean, 7, "reflect")
         super().__init__(
-            shape=list(clean.shape[1:]),
-            clean=quantised(clean),
+            {"shape": list(clean.shape[1:]), "clean": quantised(clean)},
             filter=filter,
             noise=noise,
             seed=seed,

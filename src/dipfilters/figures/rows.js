@@ -11,9 +11,7 @@ import {
 import {
   BLUE,
   bytes,
-  changer,
   element,
-  follow,
   greys,
   levels,
   ORANGE,
@@ -23,6 +21,7 @@ import {
   plot,
   readout,
   slider,
+  tie,
 } from "./ui.js";
 
 /** @typedef {import("./ui.js").Model} Model */
@@ -84,25 +83,23 @@ function render({ model, el }) {
     rangeY: [0, 1],
   });
   const said = readout();
-  const change = changer(model, draw);
-  const pickers = [source, views.means, views.tangent].map((view) =>
-    pickPixel(view, "Choose a pixel by the arrow keys", model.get("pixel"), (pixel) => change({ pixel })),
-  );
-  const sizes = slider(
-    { label: "patch", min: 1, max: 9, step: 2, value: model.get("patch_size"), show: (k) => `${k}×${k}` },
-    (patch_size) => change({ patch_size }),
-  );
-  const widths = slider(
-    {
-      label: "bandwidth h",
-      min: 0.5,
-      max: 4,
-      step: 0.1,
-      value: model.get("bandwidth"),
-      show: (h) => `${h.toFixed(1)} σ`,
-    },
-    (bandwidth) => change({ bandwidth }),
-  );
+  const tied = tie(model);
+  for (const view of [source, views.means, views.tangent])
+    pickPixel(tied, "pixel", view, "Choose a pixel by the arrow keys");
+  const sizes = slider(tied, "patch_size", {
+    label: "patch",
+    min: 1,
+    max: Math.min(9, 2 * Math.min(height, width) - 1),
+    step: 2,
+    show: (k) => `${k}×${k}`,
+  });
+  const widths = slider(tied, "bandwidth", {
+    label: "bandwidth h",
+    min: 0.5,
+    max: 4,
+    step: 0.1,
+    show: (h) => `${h.toFixed(1)} σ`,
+  });
 
   /**
    * @param {Plot} target
@@ -117,8 +114,8 @@ function render({ model, el }) {
       let top = 0;
       for (let j = 0; j < row.length; j++) if (j !== own) top = Math.max(top, row[j]);
       let d = "";
-      for (let j = 0; j < row.length; j += stride) {
-        if (j === own || row[j] > top) continue;
+      for (let j = 0; top > 0 && j < row.length; j += stride) {
+        if (j === own) continue;
         const x = target.right(place(j));
         if (x <= 312) d += `M${x.toFixed(1)} ${target.up(row[j] / top).toFixed(1)}h0`;
       }
@@ -147,9 +144,6 @@ function render({ model, el }) {
     const { inner, means, tangent } = explore(noisy, patches, i, model.get("bandwidth") * sigma);
     views.means.paint(overlay(clean, means.row, i));
     views.tangent.paint(overlay(clean, tangent.row, i));
-    for (const picker of pickers) picker.set(pixel);
-    sizes.set(size);
-    widths.set(model.get("bandwidth"));
     const { powers } = patches;
     dots(
       scatter,
@@ -166,8 +160,11 @@ function render({ model, el }) {
     const grey = (/** @type {number} */ value) => (255 * value).toFixed(1);
     said.textContent =
       `Pixel (${pixel.join(", ")}) is ${grey(clean[i])} of 255, with noise ${grey(noisy.values[i])}. ` +
-      `Non-local means makes ${grey(means.value)} of it from effectively ${means.pixels.toFixed(1)} pixels, ` +
-      `one average with the tangent kernel ${grey(tangent.value)} from ${tangent.pixels.toFixed(0)}.`;
+      `Non-local means makes ${grey(means.value)} of it from effectively ${means.pixels.toFixed(1)} pixels` +
+      (tangent.row[i] > 0
+        ? `, one average with the tangent kernel ${grey(tangent.value)} from ${tangent.pixels.toFixed(0)}.`
+        : `. With the tangent kernel the weights of pixel (${pixel.join(", ")}) sum to 0 and make no average: ` +
+          "its patch, black perhaps, resembles none; choose another pixel or a larger patch.");
     el.dataset.milliseconds = (performance.now() - begun).toFixed(1);
   }
 
@@ -187,7 +184,8 @@ function render({ model, el }) {
     ),
   );
   draw();
-  return follow(model, ["pixel", "patch_size", "bandwidth"], draw);
+  tied.follow(["pixel", "patch_size", "bandwidth"], draw);
+  return tied.end;
 }
 
 export default { render };

@@ -2,15 +2,14 @@
 import {
   BLUE,
   bytes,
-  changer,
   choice,
   element,
-  follow,
   ORANGE,
   picture,
   plot,
   readout,
   signed,
+  tie,
   timeline,
   unpack,
 } from "./ui.js";
@@ -57,14 +56,13 @@ function render({ model, el }) {
 
   const views = Array.from({ length: kept }, () => picture(height, width, ""));
   const said = readout();
-  const change = changer(model, draw);
   const falling = plot({
     label: "Eigenvalues, relative to the largest, against their number",
     x: "number of the eigenvalue",
     y: "eigenvalue / largest",
     logX: true,
     logY: true,
-    rangeX: [1, pixels],
+    rangeX: [1, Math.max(2, pixels)],
     rangeY: [1e-8, 1],
   });
   const freedom = plot({
@@ -74,22 +72,16 @@ function render({ model, el }) {
     logX: true,
     logY: true,
     rangeX: [1, 1e6],
-    rangeY: [1, pixels],
+    rangeY: [1, Math.max(2, pixels)],
   });
-  const networks = choice(
-    { label: "network", options: unique("network"), value: model.get("network") },
-    (network) => change({ network }),
-  );
-  const inputs = choice({ label: "fed with", options: unique("fed"), value: model.get("fed") }, (fed) =>
-    change({ fed }),
-  );
-  const time = timeline({ steps: STEPS, value: model.get("step") }, (step) => change({ step }));
+  const tied = tie(model);
+  const networks = choice(tied, "network", { label: "network", options: unique("network") });
+  const inputs = choice(tied, "fed", { label: "fed with", options: unique("fed") });
+  const time = timeline(tied, "step", STEPS);
 
   function draw() {
     const [network, fed] = [model.get("network"), model.get("fed")];
-    const k = STEPS[time.set(model.get("step"))];
-    networks.set(network);
-    inputs.set(fed);
+    const k = STEPS[time.at()];
     const at = index(network, fed);
     const values = valuesOf(at);
     if (vectors)
@@ -129,7 +121,7 @@ function render({ model, el }) {
     element(
       "div",
       { class: "dip", role: "group", "aria-label": "Spectrum explorer" },
-      element("div", { class: "dip-controls" }, networks.root, inputs.root),
+      element("div", { class: "dip-controls" }, networks, inputs),
       time.root,
       said,
       element("div", { class: "dip-views dip-small" }, ...views.map((view) => view.root)),
@@ -148,11 +140,8 @@ function render({ model, el }) {
     draw();
   });
   draw();
-  const end = follow(model, ["network", "fed", "step"], draw);
-  return () => {
-    time.stop();
-    end();
-  };
+  tied.follow(["network", "fed", "step"], draw);
+  return tied.end;
 }
 
 export default { render };

@@ -12,7 +12,7 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from dipfilters.figures.base import ComputedFigure, script, style
+from dipfilters.figures.base import ComputedFigure, Whole, script
 from dipfilters.twicing import SpectralTwicing
 
 LARGEST = 150_000  # bytes of eigenvalues and packed eigenvectors; a third more in the page
@@ -25,22 +25,24 @@ class SpectrumExplorer(ComputedFigure):
         filters: Twicing with each filter, under the network's name and what it is fed with; every network
             with every input, all for pictures of one size.
         vectors: How many eigenvectors are shown.
-        step: k at first.
+        step: k at first, 1 to a million; the browser shows the nearest of some forty.
 
     Raises:
-        ValueError: Filters of different sizes or of low rank, a network without one of the inputs, more than
-            two inputs, more data than a page should carry.
+        ValueError: Filters of different sizes or of low rank, one without a positive eigenvalue, a network
+            without one of the inputs, more than two inputs, another number of vectors than there are, more
+            data than a page should carry.
+        traitlets.TraitError: A step outside its range, another network or input than those of ``filters``,
+            also when set later.
     """
 
     _esm = script("spectrum.js")
-    _css = style()
-    spectra = traitlets.List(traitlets.Dict()).tag(sync=True)
-    eigenvalues = traitlets.Bytes().tag(sync=True)
-    vectors = traitlets.Bytes().tag(sync=True)
-    vectors_kept = traitlets.Int().tag(sync=True)
+    spectra = traitlets.List(traitlets.Dict(), read_only=True).tag(sync=True)
+    eigenvalues = traitlets.Bytes(read_only=True).tag(sync=True)
+    vectors = traitlets.Bytes(read_only=True).tag(sync=True)
+    vectors_kept = traitlets.Int(read_only=True).tag(sync=True)
     network = traitlets.Unicode().tag(sync=True)
     fed = traitlets.Unicode().tag(sync=True)
-    step = traitlets.Int(min=1, max=10**6).tag(sync=True)
+    step = Whole(min=1, max=10**6).tag(sync=True)
 
     def __init__(
         self,
@@ -68,8 +70,15 @@ class SpectrumExplorer(ComputedFigure):
                 f"filters must have an eigenvalue for each of the {pixels} pixels, got {sorted(counts)}; "
                 f"give the filters themselves, not low ranks of them"
             )
+        if not 1 <= vectors <= pixels:
+            raise ValueError(f"vectors must be 1 to {pixels}, the number of pixels, got {vectors}")
         values, pictures = [], []
-        for twice in filters.values():
+        for name, twice in filters.items():
+            if not 0 < float(twice.eigenvalues[0]) < math.inf:
+                raise ValueError(
+                    f"{name}: the largest eigenvalue is {float(twice.eigenvalues[0])}, and the others are "
+                    f"shown relative to it; give a filter of a picture that is not black"
+                )
             relative = twice.eigenvalues / twice.eigenvalues[0]
             values.append(relative.clamp(0, 1).float().cpu().numpy())
             leading = twice.eigenpictures(vectors).cpu()
@@ -82,17 +91,18 @@ class SpectrumExplorer(ComputedFigure):
                 f"the spectra take {len(packed) + len(listed)} bytes, more than {LARGEST}; give fewer "
                 f"filters or eigenvectors, or smaller pictures"
             )
-        super().__init__(
-            shape=list(shapes.pop()),
-            spectra=[{"network": network, "fed": fed} for network, fed in filters],
-            eigenvalues=listed,
-            vectors=packed,
-            vectors_kept=vectors,
-            network=networks[0],
-            fed=inputs[0],
-            step=step,
-            **others,
-        )
+        data = {
+            "shape": list(shapes.pop()),
+            "spectra": [{"network": network, "fed": fed} for network, fed in filters],
+            "eigenvalues": listed,
+            "vectors": packed,
+            "vectors_kept": vectors,
+        }
+        super().__init__(data, network=networks[0], fed=inputs[0], step=step, **others)
+
+    @traitlets.validate("network", "fed")
+    def _check_name(self, proposal: Any) -> str:
+        return self._check_choice(proposal, [one[proposal.trait.name] for one in self.spectra])
 
     def still(self) -> Figure:
         """The eigenvalues of all networks against their number, a panel for each input."""

@@ -5,6 +5,7 @@
  *   get(name: string): any, set(name: string, value: unknown): void, save_changes(): void,
  *   on(event: string, call: () => void): void, off(event: string, call: () => void): void
  * }} Model
+ * @typedef {ReturnType<typeof tie>} Tie
  * @typedef {{points: [number, number][], colour: string, dash?: string, name?: string}} Line
  * @typedef {{label: string, x: string, y: string, logX?: boolean, logY?: boolean,
  *   rangeX: [number, number], rangeY: [number, number]}} Axes
@@ -42,58 +43,84 @@ export function drawing(tag, attributes, ...children) {
 }
 
 /**
- * A slider with its label and its value in words.
- * @param {{label: string, min: number, max: number, step?: number, value: number,
- *   show?: (value: number) => string}} options
- * @param {(value: number) => void} onInput
+ * What ties a figure to its model: what the reader's hand changes is kept there, and what changed there, by this
+ * hand, in another view or from Python, is shown. `end` unties it all.
+ * @param {Model} model
  */
-export function slider(options, onInput) {
-  const { label, min, max, step = 1, value, show = String } = options;
+export function tie(model) {
+  /** @type {(() => void)[]} */
+  const ends = [];
+  const get = (/** @type {string} */ name) => model.get(name);
+  const set = (/** @type {string} */ name, /** @type {unknown} */ value) => {
+    model.set(name, value);
+    model.save_changes();
+  };
+  const follow = (/** @type {string[]} */ names, /** @type {() => void} */ call) => {
+    for (const name of names) {
+      model.on(`change:${name}`, call);
+      ends.push(() => model.off(`change:${name}`, call));
+    }
+  };
+  const atEnd = (/** @type {() => void} */ call) => ends.push(call);
+  const end = () => {
+    for (const call of ends) call();
+  };
+  return { get, set, follow, atEnd, end };
+}
+
+/**
+ * A slider with its label and its value in words.
+ * @param {Tie} tied
+ * @param {string} name what it changes; `from` and `to` lead from there to the slider's number and back
+ * @param {{label: string, min: number, max: number, step?: number, show?: (value: number) => string,
+ *   from?: (value: any) => number, to?: (value: number) => unknown}} options
+ */
+export function slider(tied, name, options) {
+  const { label, min, max, step = 1, show = String, from = Number, to = Number } = options;
   const input = /** @type {HTMLInputElement} */ (
     element("input", {
       type: "range",
       min,
       max,
       step,
-      value,
       "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys
     })
   );
   const shown = element("span", { class: "dip-value", "aria-hidden": "true" });
-  const set = (/** @type {number} */ to) => {
-    input.value = String(to);
-    shown.textContent = show(to);
-    input.setAttribute("aria-valuetext", show(to));
+  const update = () => {
+    const value = from(tied.get(name));
+    input.value = String(value);
+    shown.textContent = show(value);
+    input.setAttribute("aria-valuetext", show(value));
   };
-  input.addEventListener("input", () => {
-    set(Number(input.value));
-    onInput(Number(input.value));
-  });
-  set(value);
+  input.addEventListener("input", () => tied.set(name, to(Number(input.value))));
+  tied.follow([name], update);
+  update();
   const root = element("label", { class: "dip-control" }, element("span", {}, label), input, shown);
-  return { root, input, set };
+  return { root, input };
 }
 
 /**
  * A list to choose from.
- * @param {{label: string, options: string[], value: string}} options
- * @param {(value: string) => void} onChange
+ * @param {Tie} tied
+ * @param {string} name what it changes
+ * @param {{label: string, options: (string | number)[]}} options
  */
-export function choice({ label, options, value }, onChange) {
+export function choice(tied, name, { label, options }) {
   const input = /** @type {HTMLSelectElement} */ (
     element(
       "select",
       { "data-lm-suppress-shortcuts": "true" },
-      ...options.map((text) => element("option", { value: text }, text)),
+      ...options.map((value) => element("option", { value }, String(value))),
     )
   );
-  const set = (/** @type {string} */ to) => {
-    input.value = to;
+  const update = () => {
+    input.value = String(tied.get(name));
   };
-  input.addEventListener("change", () => onChange(input.value));
-  set(value);
-  const root = element("label", { class: "dip-control" }, element("span", {}, label), input);
-  return { root, input, set };
+  input.addEventListener("change", () => tied.set(name, options[input.selectedIndex]));
+  tied.follow([name], update);
+  update();
+  return element("label", { class: "dip-control" }, element("span", {}, label), input);
 }
 
 /**
@@ -138,14 +165,13 @@ export function picture(height, width, title) {
 
 /**
  * Let the reader choose a pixel of the picture: by mouse, by finger, by the arrow keys (ten pixels with Shift).
+ * @param {Tie} tied
+ * @param {string} name what it changes
  * @param {{canvas: HTMLCanvasElement, frame: HTMLElement}} target
  * @param {string} label
- * @param {[number, number]} start
- * @param {(pixel: [number, number]) => void} onPick
  */
-export function pickPixel({ canvas, frame }, label, start, onPick) {
+export function pickPixel(tied, name, { canvas, frame }, label) {
   const { width, height } = canvas;
-  let pixel = start;
   const cross = drawing(
     "svg",
     { class: "dip-cross", viewBox: "-5 -5 10 10", "aria-hidden": "true" },
@@ -157,19 +183,14 @@ export function pickPixel({ canvas, frame }, label, start, onPick) {
   frame.tabIndex = 0;
   frame.setAttribute("role", "application");
   frame.setAttribute("data-lm-suppress-shortcuts", "true");
-  const set = (/** @type {[number, number]} */ to) => {
-    pixel = to;
-    cross.style.left = `${((to[1] + 0.5) / width) * 100}%`;
-    cross.style.top = `${((to[0] + 0.5) / height) * 100}%`;
-    frame.setAttribute("aria-label", `${label}: row ${to[0]}, column ${to[1]}`);
+  const update = () => {
+    const [row, column] = tied.get(name);
+    cross.style.left = `${((column + 0.5) / width) * 100}%`;
+    cross.style.top = `${((row + 0.5) / height) * 100}%`;
+    frame.setAttribute("aria-label", `${label}: row ${row}, column ${column}`);
   };
-  const choose = (/** @type {number} */ row, /** @type {number} */ column) => {
-    /** @type {[number, number]} */
-    const to = [Math.min(height - 1, Math.max(0, row)), Math.min(width - 1, Math.max(0, column))];
-    if (to[0] === pixel[0] && to[1] === pixel[1]) return;
-    set(to);
-    onPick(to);
-  };
+  const choose = (/** @type {number} */ row, /** @type {number} */ column) =>
+    tied.set(name, [Math.min(height - 1, Math.max(0, row)), Math.min(width - 1, Math.max(0, column))]);
   const point = (/** @type {PointerEvent} */ event) => {
     const box = canvas.getBoundingClientRect();
     choose(
@@ -197,10 +218,11 @@ export function pickPixel({ canvas, frame }, label, start, onPick) {
     event.preventDefault();
     event.stopPropagation();
     const far = event.shiftKey ? 10 : 1;
-    choose(pixel[0] + far * move[0], pixel[1] + far * move[1]);
+    const [row, column] = tied.get(name);
+    choose(row + far * move[0], column + far * move[1]);
   });
-  set(start);
-  return { set };
+  tied.follow([name], update);
+  update();
 }
 
 /**
@@ -414,32 +436,6 @@ export function key(name, colour, dash) {
 }
 
 /**
- * Follow what Python, or another view, sets; gives the function that ends it.
- * @param {Model} model
- * @param {string[]} names
- * @param {() => void} call
- */
-export function follow(model, names, call) {
-  for (const name of names) model.on(`change:${name}`, call);
-  return () => {
-    for (const name of names) model.off(`change:${name}`, call);
-  };
-}
-
-/**
- * What the reader's hand changes: kept in the model, then shown.
- * @param {Model} model
- * @param {() => void} show
- */
-export function changer(model, show) {
-  return (/** @type {Record<string, unknown>} */ values) => {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-    show();
-  };
-}
-
-/**
  * The bytes of a trait, which is a DataView.
  * @param {Model} model
  * @param {string} name
@@ -469,22 +465,29 @@ export function levels(raw, low = 0, high = 1) {
 }
 
 /**
- * A slider over some numbers of steps, and a button that plays it; slowly where less motion is preferred.
- * @param {{steps: number[], value: number}} options the steps, ascending, and where to begin
- * @param {(k: number) => void} onStep
+ * A slider over some numbers of steps, and a button that plays it; slowly where less motion is preferred. `at`
+ * gives the number in the list of the step that is nearest to the present one.
+ * @param {Tie} tied
+ * @param {string} name what it changes
+ * @param {number[]} steps ascending
  */
-export function timeline({ steps, value }, onStep) {
+export function timeline(tied, name, steps) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const last = steps.length - 1;
   const far = (/** @type {number} */ i, /** @type {number} */ k) =>
     Math.abs(Math.log1p(steps[i]) - Math.log1p(k));
   const nearest = (/** @type {number} */ k) =>
     steps.reduce((best, _, i) => (far(i, k) < far(best, k) ? i : best), 0);
-  const show = (/** @type {number} */ i) => steps[i].toLocaleString("en");
-  const slide = slider({ label: "step k", min: 0, max: last, value: nearest(value), show }, (i) =>
-    onStep(steps[i]),
-  );
-  if (last > 30) slide.input.classList.add("dip-long");
+  const at = () => nearest(tied.get(name));
+  const { root: slide, input } = slider(tied, name, {
+    label: "step k",
+    min: 0,
+    max: last,
+    show: (i) => steps[i].toLocaleString("en"),
+    from: nearest,
+    to: (i) => steps[i],
+  });
+  if (last > 30) input.classList.add("dip-long");
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let running;
   const stop = () => {
@@ -493,8 +496,8 @@ export function timeline({ steps, value }, onStep) {
     play.textContent = "▶ Play";
   };
   const advance = () => {
-    const i = (Number(slide.input.value) + 1) % steps.length;
-    onStep(steps[i]);
+    const i = (at() + 1) % steps.length;
+    tied.set(name, steps[i]);
     if (i === last) stop();
   };
   const play = button("", () => {
@@ -503,12 +506,6 @@ export function timeline({ steps, value }, onStep) {
     running = setInterval(advance, calm ? 1500 : 500);
   });
   stop();
-  /** Show the step nearest to k; gives its number in the list. */
-  const set = (/** @type {number} */ k) => {
-    const i = nearest(k);
-    slide.set(i);
-    return i;
-  };
-  const root = element("div", { class: "dip-controls" }, play, slide.root);
-  return { root, set, stop };
+  tied.atEnd(stop);
+  return { root: element("div", { class: "dip-controls" }, play, slide), at };
 }

@@ -46,7 +46,7 @@ def keep(notebook: NotebookNode, executed: NotebookNode) -> None:
 def for_page(notebook: NotebookNode) -> NotebookNode:
     """The notebook as the pages are made of: a still where the figure was, the figure in a cell behind it.
 
-    Of one output a page shows one kind, and each output of a cell gets the caption. The layouts of Jupyter's
+    A page shows one kind of each output, and each output of a cell gets the caption. The layouts of Jupyter's
     widgets, which the page's own script does not read, are left out.
     """
     page = copy.deepcopy(notebook)
