@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tools import notebooks
+from tools.book import Book
 from tools.notebooks import ROOT
 
 STORED = sorted((ROOT / "notebooks" / "runs").glob("*.npz"))
@@ -76,7 +77,7 @@ def beside(key: str, value: Any) -> str:
         return str(picture.info)
 
 
-@pytest.mark.parametrize("path", notebooks.chapters(ROOT), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", Book(ROOT).chapters, ids=lambda path: path.stem)
 def test_outputs_and_metadata_of_a_notebook_are_nobodys(path: Path) -> None:
     notebook = notebooks.read(path)
     cells = [[cell.metadata, cell.get("outputs", [])] for cell in notebook.cells]

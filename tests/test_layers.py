@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import dipfilters
+from dipfilters.provenance import PACKAGE, Package
 from tools.notebooks import ROOT
-from tools.sources import PACKAGE, Package
 
 SOURCE = ROOT / "src" / PACKAGE
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,7 +282,7 @@ def measure(size):
 '''
 
 
-def function_of(path: Path, source: str) -> Callable[..., object]:
+def function_of(path: Path, source: str) -> Callable[..., Any]:
     """The function ``measure`` of a module with this source, as if it was always the same module."""
     path.write_text(source, "utf-8")
     scope: dict[str, object] = {"__name__": "a_module"}
@@ -320,7 +321,7 @@ def test_the_code_of_a_function(tmp_path: Path, old: str, new: str, wanted: set[
     assert {name for name, _ in before.items() ^ after.items()} == wanted
 
 
-def caught(number: int) -> Callable[..., object]:
+def caught(number: int) -> Callable[..., Any]:
     def measure(size: int) -> int:
         return size + number
 

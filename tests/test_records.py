@@ -552,7 +552,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(he
     assert other(here, "other.run(0)").returncode == 0
     (here / "began 0").unlink()
     bind = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
-    before = ("unshare", "-m", "sh", "-c", bind, str(here))
+    before: tuple[str, ...] = ("unshare", "-m", "sh", "-c", bind, str(here))
     if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
         if not os.geteuid() or shutil.which("unshare") is None:
             pytest.skip("no folder is read-only for root here")

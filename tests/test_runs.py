@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tools import notebooks, recheck
+from tools.book import Book
 from tools.notebooks import ROOT
 
 RUNS = ROOT / "notebooks" / "runs"
@@ -121,7 +122,7 @@ def stored() -> list[Path]:
 
 
 def test_the_notebooks_that_store_runs_have_them() -> None:
-    chapters = {path.stem[:2] for path in recheck.storing(ROOT)}
+    chapters = {path.stem[:2] for path in recheck.storing(Book(ROOT))}
     assert chapters == {path.name[:2] for path in stored()} == {"06", "07"}
 
 

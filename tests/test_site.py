@@ -18,15 +18,16 @@ from dipfilters.images import PICTURES
 from tests import site_html
 from tests.site_html import ROOT, SITE
 from tools import address, linkcheck, notebooks
+from tools.book import Book
 
 
 def test_pages_are_those_of_the_table_of_contents() -> None:
     built = {Path(site_html.name(page)).with_suffix("").as_posix() for page in site_html.written_pages()}
-    assert built == set(notebooks.pages(ROOT))
+    assert built == set(Book(ROOT).pages)
 
 
 def test_links_and_anchors_lead_somewhere() -> None:
-    broken = list(linkcheck.inside(SITE, address.published(ROOT).folder))
+    broken = list(linkcheck.inside(SITE, address.published(Book(ROOT)).folder))
     assert not broken, "\n".join(broken)
 
 
@@ -60,7 +61,7 @@ def test_pictures_have_words_and_a_size_and_load_when_they_are_needed() -> None:
 def test_figures_on_the_pages_are_those_that_the_notebooks_computed() -> None:
     """Pixel for pixel, though the page has them in a lighter format."""
     compared = 0
-    for path in notebooks.chapters(ROOT):
+    for path in Book(ROOT).chapters:
         page = SITE / "notebooks" / f"{path.stem}.html"
         computed = [
             base64.b64decode(output.data["image/png"])
@@ -91,8 +92,8 @@ def test_no_markup_is_left_raw() -> None:
 
 
 def test_every_chapter_has_its_colab_button() -> None:
-    repository, branch, _ = address.published(ROOT)
-    for path in notebooks.chapters(ROOT):
+    repository, branch, _ = address.published(Book(ROOT))
+    for path in Book(ROOT).chapters:
         page = site_html.soup(SITE / "notebooks" / f"{path.stem}.html")
         link = f"https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{path.name}"
         places = page.find_all("a", href=link)
@@ -132,7 +133,7 @@ def test_the_citation_file_holds_to_its_format_and_is_in_step() -> None:
     assert done.returncode == 0, done.stdout
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    repository, _ = address.setting(ROOT)
+    repository, *_ = address.committed(Book(ROOT))
     assert citation["title"] == yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["title"]
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]
@@ -152,7 +153,7 @@ def test_local_links_beside_the_book_exist(name: str) -> None:
 
 def test_readme_lists_every_chapter_with_its_colab_link() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    repository, branch = address.setting(ROOT)
-    for path in notebooks.chapters(ROOT):
+    repository, branch, _ = address.committed(Book(ROOT))
+    for path in Book(ROOT).chapters:
         assert f"](notebooks/{path.name})" in text
         assert f"colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{path.name})" in text

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from dipfilters.plots import INK
 from tests import site_browser, site_html
 from tests.site_html import ROOT, SITE
-from tools import notebooks
+from tools.book import Book
 
 pytestmark = pytest.mark.browser
 chrome = site_browser.chrome
@@ -50,7 +50,7 @@ def too_heavy(page: Path, files: set[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("view", ["desk", "phone"])
-@pytest.mark.parametrize("name", notebooks.pages(ROOT))
+@pytest.mark.parametrize("name", Book(ROOT).pages)
 def test_a_page_opens_complete_and_without_a_barrier(
     chrome: Browser, server: str, name: str, view: str
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_still_stands_in_where_no_script_runs(chrome: Browser) -> None:
     context = chrome.new_context(java_script_enabled=False)
     page = context.new_page()
     seen = 0
-    for path in notebooks.chapters(ROOT):
+    for path in Book(ROOT).chapters:
         page.goto(f"{SITE.as_uri()}/notebooks/{path.stem}.html")
         for still in page.locator(".cell:has(+ .cell script[type*='widget-view']) figure img").all():
             assert still.is_visible()
@@ -96,7 +96,7 @@ def test_the_first_page_leads_to_the_welcome(chrome: Browser) -> None:
     with site_browser.reader(chrome, SITE.as_uri()) as (context, trouble):
         page = context.new_page()
         page.goto(f"{SITE.as_uri()}/index.html")
-        page.wait_for_url(f"{SITE.as_uri()}/{notebooks.pages(ROOT)[0]}.html")
+        page.wait_for_url(f"{SITE.as_uri()}/{Book(ROOT).pages[0]}.html")
         assert not trouble
 
 

@@ -15,10 +15,11 @@ from pybtex.database import parse_string
 
 from tests import site_browser, site_html
 from tests.site_html import ROOT, SITE
-from tools import address, build, linkcheck, notebooks
+from tools import address, build, linkcheck
+from tools.book import Book
 
 chrome = site_browser.chrome
-CHAPTERS = [path.stem for path in notebooks.chapters(ROOT)]
+CHAPTERS = [path.stem for path in Book(ROOT).chapters]
 FORK = {"GITHUB_REPOSITORY": "a-lice/prior.book", "DIPFILTERS_BRANCH": "trunk"}
 
 
@@ -41,11 +42,11 @@ def test_pages_describe_themselves_in_words_of_their_own() -> None:
 
 
 def test_the_map_lists_every_page_of_the_book_by_its_address() -> None:
-    site = address.published(ROOT).site
+    site = address.published(Book(ROOT)).site
     space = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
     places = [str(place.text) for place in ElementTree.parse(SITE / "sitemap.xml").iter(f"{space}loc")]
-    assert places == [f"{site}{page}.html" for page in notebooks.pages(ROOT)]
-    for page in notebooks.pages(ROOT):
+    assert places == [f"{site}{page}.html" for page in Book(ROOT).pages]
+    for page in Book(ROOT).pages:
         canonical = site_html.soup(SITE / f"{page}.html").select_one("link[rel=canonical]")
         assert canonical is not None
         assert canonical["href"] == f"{site}{page}.html"
@@ -63,7 +64,7 @@ def test_a_chapter_says_how_to_cite_it(stem: str) -> None:
     (heading,) = page.select("article h1")
     for tag in heading.select(".section-number, .headerlink"):
         tag.extract()
-    site, whole = address.published(ROOT).site, stem == CHAPTERS[0]
+    site, whole = address.published(Book(ROOT)).site, stem == CHAPTERS[0]
     title = citation["title"] if whole else heading.get_text().strip()
     expected = {
         "title": f"{{{title}}}",
@@ -83,9 +84,9 @@ def test_a_chapter_says_how_to_cite_it(stem: str) -> None:
 
 
 def test_words_can_be_edited_and_notebooks_looked_at() -> None:
-    repository, branch, _ = address.published(ROOT)
+    repository, branch, _ = address.published(Book(ROOT))
     start = f"https://github.com/{repository}"
-    for page in notebooks.pages(ROOT):
+    for page in Book(ROOT).pages:
         (link,) = site_html.soup(SITE / f"{page}.html").select("a.btn-source-file-button")
         match = re.fullmatch(rf"{re.escape(start)}/(edit|blob)/{branch}/(.+)", str(link["href"]))
         assert match is not None, link["href"]
@@ -100,7 +101,7 @@ def test_words_can_be_edited_and_notebooks_looked_at() -> None:
 class LikePages(site_browser.Handler):
     """Serves the site in its folder, and 404.html for whatever is not there, as GitHub does."""
 
-    folder = address.published(ROOT).folder
+    folder = address.published(Book(ROOT)).folder
 
     def translate_path(self, path: str) -> str:
         inside = "/" + path.removeprefix(self.folder) if path.startswith(self.folder) else "/nothing-there"
@@ -149,10 +150,10 @@ def test_an_address_that_leads_nowhere_gives_ways_on(
 
 def test_a_fork_s_pages_lead_to_the_fork_without_a_commit(tmp_path: Path) -> None:
     """All that its pages are made of names the fork; that pages show what they are made of, others hold."""
-    to = address.published(ROOT, FORK)
+    to = address.published(Book(ROOT), FORK)
     assert to.site == "https://a-lice.github.io/prior.book/"
-    build.stage(ROOT, tmp_path / "stage", to)
-    ours, _ = address.setting(ROOT)
+    build.stage(Book(ROOT), tmp_path / "stage", to)
+    ours, *_ = address.committed(Book(ROOT))
     texts = {
         path.relative_to(tmp_path / "stage").as_posix(): path.read_text("utf-8")
         for path in (tmp_path / "stage").rglob("*")

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests import site_browser
 from tests.site_html import ROOT, SITE
-from tools import notebooks
+from tools.book import Book
 
 chrome = site_browser.chrome
 
@@ -68,7 +68,7 @@ def test_search_finds_the_page_that_explains_it(chrome: Browser) -> None:
         found = {query: hits(page, query) for query in QUERIES}
         assert not {query: all for query, all in found.items() if QUERIES[query] not in all[:FIRST]}
         assert hits(page, "zyzzyva") == []
-    assert {path.stem for path in notebooks.chapters(ROOT)} <= set(QUERIES.values())
+    assert {path.stem for path in Book(ROOT).chapters} <= set(QUERIES.values())
 
 
 @pytest.mark.browser

@@ -20,7 +20,8 @@ from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
 from tools import address, browser, build, notebooks
-from tools.errors import BuildFailed, run_main
+from tools.book import Book
+from tools.errors import BookError, run_main
 
 STYLE = Path(__file__).with_name("pdf.css")
 PRINTED_WIDTH = 605  # CSS pixels between the margins of pdf.css: 160 mm
@@ -63,8 +64,8 @@ class Assembly:
         """Know the book's pages and where it is published."""
         self.root = root
         self.site = root / "_build" / "html"
-        self.pages = notebooks.pages(root)
-        self.published = address.published(root)
+        self.pages = Book(root).pages
+        self.published = address.published(Book(root))
         self.head = BeautifulSoup(self._text(self.pages[0]), "html.parser")
 
     def _text(self, page: str) -> str:
@@ -74,7 +75,7 @@ class Assembly:
         """The page's article, its names and links made good for the one page."""
         found = BeautifulSoup(self._text(page), "html.parser").select_one("article.bd-article")
         if found is None:
-            raise BuildFailed(f"{page}.html holds no article; build the book again: make book")
+            raise BookError(f"{page}.html holds no article; build the book again: make book")
         for tag in found.select(LEFT_OUT):
             tag.decompose()
         for view in found.select(f'script[type="{WIDGET}"]'):
@@ -128,7 +129,7 @@ class Assembly:
 
     def parts(self) -> dict[str, str]:
         """The caption of the part that begins with a page."""
-        content = notebooks.settings(self.root, "_toc.yml")
+        content = Book(self.root).contents
         return {
             part["chapters"][0]["file"]: part["caption"] for part in content["parts"] if "caption" in part
         }
@@ -173,7 +174,7 @@ class Assembly:
             f"@page on-{slug(page)} {{ @top-left {{ content: {json.dumps(_plain(article))}; {RUNNING} }} }}"
             for page, article in articles.items()
         )
-        facts = build.citation_facts(self.root)
+        facts = build.citation_facts(Book(self.root))
         title, repository = escape(facts["title"]), f"https://github.com/{self.published.repository}"
         authors = ", ".join(facts["authors"])
         site = self.published.site
@@ -212,7 +213,7 @@ Text and figures under CC BY 4.0, code under the 3-clause BSD licence.</p>
         """The site's settings for MathJax, without the second, hidden copy of each formula."""
         found = re.search(r"window\.MathJax = (\{.*\})", str(self._math_page()))
         if found is None:
-            raise BuildFailed("no page has the settings of MathJax; build the book again: make book")
+            raise BookError("no page has the settings of MathJax; build the book again: make book")
         settings: dict[str, Any] = json.loads(found[1])
         settings.setdefault("options", {})["enableAssistiveMml"] = False
         return settings
@@ -286,7 +287,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--root", type=Path, default=notebooks.ROOT)
     root = parser.parse_args(arguments).root.resolve()
     if not (root / "_build" / "html" / "index.html").is_file():
-        raise BuildFailed("no built book to print; `make pdf` builds it first")
+        raise BookError("no built book to print; `make pdf` builds it first")
     print("printing the book, a minute", flush=True)
     target = write(root)
     print(f"{len(PdfReader(target).pages)} pages, {target.stat().st_size / 1e6:.1f} MB: {target}")

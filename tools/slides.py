@@ -16,7 +16,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from tools import notebooks
-from tools.errors import SlidesFailed, run_main
+from tools.book import Book
+from tools.errors import BookError, run_main
 
 DECK = Path(__file__).with_name("deck")
 TAG = "slide"
@@ -129,14 +130,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.slides", description=__doc__)
     parser.add_argument("--root", type=Path, default=notebooks.ROOT)
     root = parser.parse_args(arguments).root.resolve()
-    chapters = {path: notebooks.read(path) for path in notebooks.chapters(root)}
+    chapters = {path: notebooks.read(path) for path in Book(root).chapters}
     tagged = {
         path: notebook
         for path, notebook in chapters.items()
         if any(TAG in notebooks.tags(cell) for cell in notebook.cells)
     }
     if not tagged:
-        raise SlidesFailed(f"no cell of any chapter is tagged {TAG!r}; tag those that a deck is to show")
+        raise BookError(f"no cell of any chapter is tagged {TAG!r}; tag those that a deck is to show")
     new, place = root / "_build" / "slides.new", root / "_build" / "slides"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(DECK / "reveal", new / "reveal")

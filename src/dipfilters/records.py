@@ -207,8 +207,8 @@ def _recheck(
             same = np.allclose(now, then, rtol=0.0, atol=atol, equal_nan=True)
         if not same:
             raise RecordError(
-                f"{name}, {done.setting}: {key} is more than {_TOLERANCE:.0%} of its largest value off what is "
-                f"stored; the code of now gives another result, so run it anew with recompute=True"
+                f"{name}, {done.setting}: {key} is more than {_TOLERANCE:.0%} of its largest value off "
+                f"what is stored; the code of now gives another result, so run it anew with recompute=True"
             )
 
 

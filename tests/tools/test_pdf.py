@@ -13,8 +13,9 @@ from pypdf.generic import Destination
 
 from tests import site_html
 from tests.site_html import ROOT
-from tools import notebooks, pdf
-from tools.errors import BuildFailed
+from tools import pdf
+from tools.book import Book
+from tools.errors import BookError
 
 PAGE = """<html><head><link rel="stylesheet" href="../_static/a.css" />
 <script>window.MathJax = {{"options": {{}}}}</script><script src="../mathjax-3/tex.js"></script></head>
@@ -32,7 +33,7 @@ BODY = """<p><a href="#two">here</a> <a href="02-two.html">there</a> <a href="02
 
 
 def test_articles_are_made_good_for_the_one_page(book: Path) -> None:
-    for page in notebooks.pages(book):
+    for page in Book(book).pages:
         path = book / "_build" / "html" / f"{page}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(PAGE.format(title=page, body=BODY if page.endswith("01-one") else "words"), "utf-8")
@@ -63,7 +64,7 @@ def test_articles_are_made_good_for_the_one_page(book: Path) -> None:
 
 
 def test_without_pages_it_says_how_to_get_some(book: Path) -> None:
-    with pytest.raises(BuildFailed, match="`make pdf` builds it first"):
+    with pytest.raises(BookError, match="`make pdf` builds it first"):
         pdf.main(["--root", str(book)])
 
 
@@ -134,7 +135,7 @@ def test_the_bookmarks_lead_to_every_page_of_the_book(printed: PdfReader) -> Non
         if depth == 0
     ]
     titles = [" ".join(str(title).split()) for title, _ in top]
-    expected = [heading(page) for page in notebooks.pages(ROOT)]
+    expected = [heading(page) for page in Book(ROOT).pages]
     assert titles == ["The Filter Inside the Network", "Contents", *expected]
     numbers = [number for _, number in top]
     assert numbers == sorted(set(numbers)), "each begins on a page of its own"
@@ -170,7 +171,7 @@ def test_the_table_of_contents_tells_the_pages(printed: PdfReader, texts: list[s
         " ".join(str(item.title).split()): (printed.get_destination_page_number(item) or 0) + 1
         for _, item in entries(printed.outline)
     }
-    chapters = [heading(page) for page in notebooks.pages(ROOT) if page.startswith("notebooks/")]
+    chapters = [heading(page) for page in Book(ROOT).pages if page.startswith("notebooks/")]
     contents = squeezed("".join(texts[1 : begin[chapters[0]] - 1]))
     for title in chapters:
         assert squeezed(f"{title} {begin[title]}") in contents, title
@@ -181,7 +182,7 @@ def test_the_table_of_contents_tells_the_pages(printed: PdfReader, texts: list[s
 @in_print
 def test_the_words_of_every_page_are_there(texts: list[str]) -> None:
     all_of_it = squeezed("".join(texts))
-    for page in notebooks.pages(ROOT):
+    for page in Book(ROOT).pages:
         # A page may end within the words, and signs like ½ come out of a PDF as several: a few are lost.
         words = [
             squeezed(tag.get_text()).rstrip("#")

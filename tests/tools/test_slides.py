@@ -10,8 +10,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from playwright.sync_api import Browser
 
 from tests import site_browser
-from tools import notebooks, slides
-from tools.errors import SlidesFailed
+from tools import slides
+from tools.book import Book
+from tools.errors import BookError
 from tools.notebooks import ROOT
 
 chrome = site_browser.chrome
@@ -76,7 +77,7 @@ def test_only_tagged_cells_are_shown_and_code_by_its_output() -> None:
 
 
 def test_a_book_without_tags_is_refused(book: Path) -> None:
-    with pytest.raises(SlidesFailed, match="tagged 'slide'"):
+    with pytest.raises(BookError, match="tagged 'slide'"):
         slides.main(["--root", str(book)])
 
 
@@ -98,7 +99,7 @@ def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", [path.stem for path in notebooks.chapters(ROOT)])
+@pytest.mark.parametrize("name", [path.stem for path in Book(ROOT).chapters])
 def test_a_deck_is_readable_offline(name: str, decks: Path, chrome: Browser) -> None:
     """From its folder, without an outside request, an error, a bare formula, or a slide cut off."""
     with site_browser.reader(chrome, decks.as_uri()) as (context, trouble):

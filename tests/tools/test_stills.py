@@ -7,6 +7,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools import notebooks, stills
+from tools.book import Book
 from tools.notebooks import ROOT
 from tools.stills import STATE, VIEW
 
@@ -81,7 +82,7 @@ def test_a_page_has_the_still_in_the_cell_and_the_figure_behind_it() -> None:
 
 def test_the_committed_figures_have_steady_names_and_nothing_forgotten() -> None:
     found = []
-    for path in notebooks.chapters(ROOT):
+    for path in Book(ROOT).chapters:
         notebook = notebooks.read(path)
         views = [
             output.data[VIEW]["model_id"]
