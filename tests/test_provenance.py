@@ -10,7 +10,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 
@@ -285,14 +286,9 @@ def measure(size):
 def function_of(path: Path, source: str) -> Callable[..., Any]:
     """The function ``measure`` of a module with this source, as if it was always the same module."""
     path.write_text(source, "utf-8")
-    scope: dict[str, object] = {"__name__": "a_module"}
-    module = type(sys)("a_module")
-    module.__dict__.update(scope)
-    sys.modules["a_module"] = module
+    module = sys.modules["a_module"] = ModuleType("a_module")
     exec(compile(source, str(path), "exec"), module.__dict__)
-    found = module.__dict__["measure"]
-    assert callable(found)
-    return found
+    return cast(Callable[..., Any], module.__dict__["measure"])
 
 
 @pytest.mark.parametrize(
