@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
-from dipfilters.filters import check_budget
-from dipfilters.images import check_picture, pixel_numbers
+from dipfilters.filters import exceeds, too_large
+from dipfilters.images import check_detached, check_picture, pixel_numbers
 
 Weights = dict[str, Tensor]
 
@@ -45,6 +45,7 @@ def tangent_product(
         raise ValueError(
             f"picture must have the shape of the output, {tuple(output.shape)}, got {tuple(picture.shape)}"
         )
+    check_detached(picture, "picture")
     return product(picture.to(output))
 
 
@@ -81,8 +82,13 @@ def empirical_tangent_kernel(
     outputs, height, width = output.shape
     chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
     size = output.element_size() * height * width * len(chosen)
-    what = f"{len(chosen)} columns of the kernel of {height}×{width} pixels take"
-    check_budget(size, budget_gb, what, "tangent_product, fewer pixels")
+    if exceeds(size, budget_gb):
+        raise too_large(
+            size,
+            budget_gb,
+            f"{len(chosen)} columns of the kernel of {height}×{width} pixels take",
+            "tangent_product, fewer pixels",
+        )
     kernel = output.new_zeros(height * width, len(chosen))
     for m, i in enumerate(chosen):
         for o in range(outputs):
@@ -138,7 +144,8 @@ class LinearizedNetwork(nn.Module):
     descent on it is twicing, exactly, for any width.
 
     Args:
-        network: The network, whose weights are kept as they are.
+        network: The network. Its weights and other numbers are copied, and follow conversions such as
+            ``.double()``; what happens to the network later changes nothing here.
 
     Raises:
         ValueError: No weight that requires a gradient.
@@ -148,15 +155,30 @@ class LinearizedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        trained, self._frozen = _split(network)
-        self._network, self._base = [network], {name: weight.clone() for name, weight in trained.items()}
+        trained, frozen = _split(network)
+        self._network = [network]  # in a list, so that its weights are none of this module's
+        self._base, self._frozen = _Kept(trained), _Kept(frozen)
         self.moves = nn.ParameterList(torch.zeros_like(weight) for weight in trained.values())
 
     def forward(self, batch: Tensor) -> Tensor:
         """f_lin, as the network itself is called."""
-        moves = dict(zip(self._base, self.moves, strict=True))
-        output, change = _derivative(_function(self._network[0], self._frozen, batch), self._base, moves)
+        base, frozen = self._base.tensors(), self._frozen.tensors()
+        moves = dict(zip(base, self.moves, strict=True))
+        output, change = _derivative(_function(self._network[0], frozen, batch), base, moves)
         return output + change
+
+
+class _Kept(nn.Module):
+    """Copies of tensors as buffers, which are converted and stored with a module, and not trained."""
+
+    def __init__(self, tensors: Weights) -> None:
+        super().__init__()
+        self.names = list(tensors)
+        for number, tensor in enumerate(tensors.values()):  # a buffer's name may not have the dots of theirs
+            self.register_buffer(str(number), tensor.clone())
+
+    def tensors(self) -> Weights:
+        return dict(zip(self.names, self.buffers(), strict=True))
 
 
 def _split(network: nn.Module) -> tuple[Weights, Weights]:
@@ -193,6 +215,7 @@ def _kernel_products(
 ) -> tuple[Float[Tensor, "O H W"], Callable[[Tensor], Tensor]]:
     """The output, and the map v ↦ J Jᵀ v."""
     check_picture(input, "input")
+    check_detached(input, "input")
     trained, frozen = _split(network)
     function = _function(network, frozen, input[None])
     output, pull = vjp(function, trained)[:2]

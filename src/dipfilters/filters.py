@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,41 +16,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.engines import batched, cpu
-from dipfilters.engines.program import KernelProgram, ProgramError, program_of_kernel
-from dipfilters.images import PictureError, check_pixels, pixel_numbers
+from dipfilters.engines.program import KernelProgram, program_of_kernel
+from dipfilters.images import PictureError, check_detached, check_pixels, pixel_numbers
 from dipfilters.kernels import Kernel
-from dipfilters.networks import pad
-from dipfilters.patches import Padding, check_patch_size, unfold
+from dipfilters.parameters import check_positive, check_whole
+from dipfilters.patches import Padding, check_patch_size, pad, unfold
 
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
-_KEPT_ENTRIES = 2**26  # a kernel matrix up to 537 MB (90×90 pixels) is kept between products
-_DROPPED = (
-    1e-10  # eigenvalues below this share of the largest are rounding, to float64's 1e-16 times thousands
-)
-_ROUNDS = 10  # adaptive columns are drawn in so many rounds; more are slower and hardly better
+_LARGEST_KEPT = 2**26  # entries of a kernel matrix that is kept between products: 537 MB, 90×90 pixels
+_ROUNDING = 1e-10  # eigenvalues below this share of the largest are rounding: thousands of times 1e-16
+_ADAPTIVE_ROUNDS = 10  # adaptive columns are drawn in so many; more are slower and hardly better
 
 Normalize = Literal["rows", "spectral"] | float
 Sampling = Literal["uniform", "adaptive"]
 Engine = Literal["auto", "reference", "cpu", "batched"]
 
-_WALKS: dict[str, ModuleType] = {"cpu": cpu, "batched": batched}
+_ENGINES: dict[str, ModuleType] = {"cpu": cpu, "batched": batched}
 
 
 class MemoryBudgetError(MemoryError):
     """More memory than the stated budget, or than the device has; the message says what to do instead."""
 
 
-def check_budget(size: int, budget_gb: float, what: str, remedy: str) -> None:
-    """Refuse work that takes more bytes than a budget in GB.
+def exceeds(size: int, budget_gb: float) -> bool:
+    """Whether so many bytes are more than a budget in GB, which must be a positive number."""
+    check_positive("budget_gb", budget_gb)
+    return size / 1e9 > budget_gb
 
-    Raises:
-        MemoryBudgetError: "WHAT so many GB, over the budget; use REMEDY, or raise budget_gb".
-    """
-    if size / 1e9 > budget_gb:
-        raise MemoryBudgetError(
-            f"{what} {size / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise "
-            f"budget_gb"
-        )
+
+def too_large(size: int, budget_gb: float, what: str, remedy: str) -> MemoryBudgetError:
+    """The error "WHAT so many GB, over the budget; use REMEDY, or raise budget_gb"."""
+    return MemoryBudgetError(
+        f"{what} {size / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise budget_gb"
+    )
 
 
 @contextmanager
@@ -77,7 +75,7 @@ class SymmetricForm(NamedTuple):
 
 
 class KernelJob(NamedTuple):
-    """What an engine needs to walk over a filter's kernel: see :mod:`dipfilters.engines`."""
+    """What an engine needs to multiply with a filter's kernel: see :mod:`dipfilters.engines`."""
 
     program: KernelProgram
     padded: Float[Tensor, "C h w"]
@@ -94,6 +92,19 @@ class Decomposition(NamedTuple):
     right: Float[Tensor, "N m"]
 
 
+class _KernelProduct(torch.autograd.Function):
+    """K times columns. K is symmetric, so that the gradient for the columns is a product with K as well."""
+
+    @staticmethod
+    def forward(context: Any, columns: Tensor, filter: Filter) -> Tensor:
+        context.filter = filter
+        return filter._product(columns)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return context.filter.times_kernel(gradients[0]), None
+
+
 class Filter(ABC):
     """The N×N filter matrix W made from a symmetric kernel matrix K between the pixels of a picture.
 
@@ -104,15 +115,18 @@ class Filter(ABC):
         W = η K                      normalize=η: symmetric
 
     Products with K, and K itself, come from an engine. ``"reference"`` computes in float64 and keeps matrices
-    up to 0.54 GB. ``"cpu"`` and ``"batched"`` walk over the displacements, store nothing of size N², and are
-    right to about 1e-6; they know the package's own kernels and networks that pad once. ``"auto"`` takes the
-    reference up to 90×90 pixels, and above that the one of the picture's device, where it knows the kernel.
-    Single rows and columns are the reference's always.
+    up to 0.54 GB. ``"cpu"`` and ``"batched"`` go through the displacements between two pixels in float32 and
+    store nothing of size N²; they know the package's own kernels and networks that pad once. ENGINE_ACCURACY
+    ``"auto"`` takes the reference up to 90×90 pixels, and above that the one of the picture's device, where it
+    knows the kernel. Single rows and columns are the reference's always.
+
+    What a filter is made from is taken as it is, without a gradient. A picture that it is applied to keeps
+    its own, on every engine.
 
     Attributes:
         shape: (H, W) of the picture, N = H·W.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
-        engine: The engine at work: ``"reference"``, ``"cpu"`` or ``"batched"``.
+        engine: The engine in use: ``"reference"``, ``"cpu"`` or ``"batched"``.
     """
 
     def __init__(
@@ -122,9 +136,9 @@ class Filter(ABC):
         device: torch.device,
         *,
         engine: Engine = "reference",
-        walk: KernelJob | None = None,
+        job: KernelJob | None = None,
     ) -> None:
-        if engine not in ("auto", "reference", *_WALKS):
+        if engine not in ("auto", "reference", *_ENGINES):
             raise ValueError(f'engine must be "auto", "reference", "cpu" or "batched", got {engine!r}')
         if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
             raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
@@ -133,11 +147,11 @@ class Filter(ABC):
         self.shape = shape
         self.normalize = normalize
         self._ones = torch.ones(math.prod(shape), 1, dtype=torch.float64, device=device)
-        self._walk = walk
+        self._job = job
         if engine == "auto":
-            small = len(self._ones) ** 2 <= _KEPT_ENTRIES
-            engine = "reference" if small or walk is None else "batched" if device.type == "cuda" else "cpu"
-        elif engine in _WALKS and walk is None:
+            small = len(self._ones) ** 2 <= _LARGEST_KEPT
+            engine = "reference" if small or job is None else "batched" if device.type == "cuda" else "cpu"
+        elif engine in _ENGINES and job is None:
             raise ValueError(
                 f"engine {engine!r} knows the package's own kernels and networks that pad once, but not this "
                 f'one; use engine="reference"'
@@ -168,23 +182,33 @@ class Filter(ABC):
 
         Cost: N² kernel values, once for all columns.
         """
-        columns = columns.to(self._ones)
+        product: Tensor = _KernelProduct.apply(columns.to(self._ones), self)  # type: ignore[no-untyped-call]
+        return product
+
+    def _product(self, columns: Tensor) -> Tensor:
         with device_memory(self.shape, self._ones.device):
-            if self.engine in _WALKS:
-                assert self._walk is not None
-                product: Tensor = _WALKS[self.engine].product(*self._walk, columns)
-                return product
-            return self._reference_product(columns)
+            if self._job is None or self.engine == "reference":
+                return self._reference_product(columns)
+            product: Tensor = _ENGINES[self.engine].product(*self._job, columns)
+            return product
 
     def _dense_kernel(self, budget_gb: float) -> Float[Tensor, "N N"]:
         """K itself, or MemoryBudgetError."""
         self._check_dense(budget_gb)
         with device_memory(self.shape, self._ones.device):
-            if self.engine in _WALKS:
-                assert self._walk is not None
-                matrix: Tensor = _WALKS[self.engine].dense(*self._walk)
-                return matrix
-            return self._reference_matrix()
+            if self._job is None or self.engine == "reference":
+                return self._reference_matrix()
+            matrix: Tensor = _ENGINES[self.engine].dense(*self._job)
+            return matrix
+
+    @property
+    def knows_scale(self) -> bool:
+        """Whether :attr:`scale` is at hand, without a search for the largest eigenvalue."""
+        return self.normalize != "spectral" or "scale" in vars(self)
+
+    def learn_scale(self, scale: float) -> None:
+        """Take the factor that :class:`dipfilters.LanczosTwicing` found on its way, and search for none."""
+        self.scale = scale
 
     @property
     def symmetric(self) -> bool:
@@ -248,7 +272,7 @@ class Filter(ABC):
                 NaN or infinite.
             MemoryBudgetError: The memory of the device ran out.
 
-        Cost: N² kernel values, once for the whole stack.
+        Cost: N² kernel values, once for the whole stack; as much again for a gradient.
         """
         check_pixels(picture, "picture")
         if tuple(picture.shape[-2:]) != self.shape:
@@ -256,9 +280,9 @@ class Filter(ABC):
                 f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
             )
         columns = picture.reshape(-1, len(self._ones)).T.to(self._ones)
-        if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
+        if self.normalize == "rows":  # the row sums are the product with ones: K is gone through once
             product = self.times_kernel(torch.cat([columns, self._ones], dim=1))
-            product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
+            product = product[:, :-1] / self._check_sums(product[:, -1].detach())[:, None]
         else:
             product = self.times_kernel(columns) * self.scale
         return product.T.reshape(picture.shape).to(picture)
@@ -343,13 +367,14 @@ class Filter(ABC):
         Source: Williams and Seeger (2001) [williams2001]; Chen, Epperly, Tropp and Webber (2025) [chen2025]
         for the adaptive sampling.
         """
-        n = len(self._ones)
-        if not 1 <= columns <= n:
-            raise ValueError(f"columns must lie between 1 and the {n} pixels of the picture, got {columns}")
+        if check_whole("columns", columns, 1) > len(self._ones):
+            raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
         if sampling not in ("uniform", "adaptive"):
             raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
         self._check_columns(columns, budget_gb, copies=3)
-        factor = self._nystrom_factor(columns, generator, rounds=1 if sampling == "uniform" else _ROUNDS)
+        factor = self._nystrom_factor(
+            columns, generator, rounds=1 if sampling == "uniform" else _ADAPTIVE_ROUNDS
+        )
         return LowRankFilter(factor, self.shape, normalize=self.normalize)
 
     def _nystrom_factor(self, count: int, generator: torch.Generator, rounds: int) -> Float[Tensor, "N m"]:
@@ -366,10 +391,10 @@ class Filter(ABC):
             chosen = where.to(diagonal.device)
             missing = self._kernel_columns(chosen.tolist()) - factor @ factor[chosen].T
             values, vectors = torch.linalg.eigh(missing[chosen])
-            kept = values > _DROPPED * largest
+            kept = values > _ROUNDING * largest
             factor = torch.cat([factor, missing @ (vectors[:, kept] / values[kept].sqrt())], dim=1)
             chances = diagonal - factor.square().sum(1)
-            chances = torch.where(chances > _DROPPED * largest, chances, 0.0)
+            chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)
         return factor
 
     def _with_weights(self, eigenvalues: Tensor, vectors: Tensor, weights: Tensor) -> Decomposition:
@@ -392,14 +417,21 @@ class Filter(ABC):
         return sums
 
     def _check_dense(self, budget_gb: float, what: str = "dense filter", copies: int = 1) -> None:
-        remedy = "apply(), row() or low_rank(), which need no such matrix, a smaller picture"
         size = 8 * copies * len(self._ones) ** 2
-        check_budget(size, budget_gb, f"the {what} of {_sides(self.shape)} pixels takes", remedy)
+        if exceeds(size, budget_gb):
+            raise too_large(
+                size,
+                budget_gb,
+                f"the {what} of {_sides(self.shape)} pixels takes",
+                "apply(), row() or low_rank(), which need no such matrix, a smaller picture",
+            )
 
     def _check_columns(self, count: int, budget_gb: float, copies: int = 1) -> None:
         size = 8 * copies * count * len(self._ones)
-        what = f"{count} columns of {_sides(self.shape)} pixels take"
-        check_budget(size, budget_gb, what, "fewer columns, a smaller picture")
+        if exceeds(size, budget_gb):
+            raise too_large(
+                size, budget_gb, f"{count} columns of {_sides(self.shape)} pixels take", "fewer columns"
+            )
 
     def _largest_eigenvalue(self) -> float:
         """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
@@ -414,8 +446,8 @@ class Filter(ABC):
             return self.times_kernel(torch.from_numpy(vector.reshape(n, -1))).cpu().numpy()
 
         operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        # The error of the value is about the square of tol; a walk's products are no better than that.
-        options = {"ncv": 4, "tol": 1e-4} if self.engine in _WALKS else {"ncv": 8, "tol": 1e-10}
+        # The error of the value is about the square of tol; products in float32 are no better than that.
+        options = {"ncv": 4, "tol": 1e-4} if self.engine in _ENGINES else {"ncv": 8, "tol": 1e-10}
         value = eigsh(operator, k=1, which="LA", v0=np.ones(n), return_eigenvectors=False, **options)
         return float(value[0])
 
@@ -465,8 +497,8 @@ class KernelFilter(Filter):
         PictureError, ValueError: As :func:`dipfilters.extract_patches`; an unknown ``normalize``; a
             ``spatial`` that is not positive, a ``window`` below 0; an engine that does not know the kernel.
 
-    Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the walk on two
-    cores; ten times that by the reference, which keeps them up to 90×90 pixels.
+    Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the engine
+    ``"cpu"`` on two cores; ten times that by the reference, which keeps them up to 90×90 pixels.
 
     Source: Buades, Coll and Morel (2005) [buades2005]; Milanfar (2013) [milanfar2013].
     """
@@ -483,18 +515,16 @@ class KernelFilter(Filter):
         padding: Padding = "reflect",
         engine: Engine = "auto",
     ) -> None:
-        if window is not None and window < 0:
-            raise ValueError(f"window must be a number of pixels ≥ 0 or None, got {window}")
-        if spatial is not None and not spatial > 0:
+        if window is not None:
+            check_whole("window", window, 0)
+        if spatial is not None and not (spatial > 0 and spatial**2 > 0):  # the square of 1e-200 is 0
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
         check_patch_size(image, patch_size, padding)
+        check_detached(image, "image")
         padded = pad(image.double()[None], patch_size // 2, padding)[0]
-        try:
-            walk = KernelJob(program_of_kernel(kernel, patch_size, spatial=spatial, window=window), padded)
-        except ProgramError:  # a kernel of the reader's own
-            walk = None
-        shape = (image.shape[1], image.shape[2])
-        super().__init__(shape, normalize, image.device, engine=engine, walk=walk)
+        program = program_of_kernel(kernel, patch_size, spatial=spatial, window=window)
+        job = None if program is None else KernelJob(program, padded)
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self._padded = padded
         self.kernel = kernel
         self.patch_size = patch_size
@@ -548,13 +578,13 @@ class KernelFilter(Filter):
 
     def _reference_product(self, columns: Tensor) -> Tensor:
         n = len(self._patches)
-        if n * n <= _KEPT_ENTRIES:
+        if n * n <= _LARGEST_KEPT:
             return self._kept_kernel @ columns
         return torch.cat([self._tile(pixels) @ columns for pixels in self._tiles(self._every)])
 
     def _reference_matrix(self) -> Tensor:
         n = len(self._patches)
-        return self._kept_kernel if n * n <= _KEPT_ENTRIES else self._rows(self._every)
+        return self._kept_kernel if n * n <= _LARGEST_KEPT else self._rows(self._every)
 
 
 class LowRankFilter(Filter):
@@ -571,6 +601,7 @@ class LowRankFilter(Filter):
     """
 
     def __init__(self, factor: Float[Tensor, "N m"], shape: tuple[int, int], *, normalize: Normalize) -> None:
+        check_detached(factor, "factor")
         super().__init__(shape, normalize, factor.device)
         self.factor = factor.double()
 
@@ -584,10 +615,11 @@ class LowRankFilter(Filter):
 
         Cost: 4 N m² operations, and as much memory as B twice.
         """
+        self._check_columns(2 * self.rank, budget_gb)
         weights = self._ones[:, 0] if self.symmetric else self.row_sums
         factor = self.factor if self.symmetric else self.factor / weights.sqrt()[:, None]
         values, vectors = torch.linalg.eigh(factor.T @ factor)  # the eigenvalues of B Bᵀ that are not 0
-        kept = values > _DROPPED * values[-1]
+        kept = values > _ROUNDING * values[-1]
         values, vectors = values[kept].flip(0), vectors[:, kept].flip(1)
         return self._with_weights(values * self.scale, factor @ (vectors / values.sqrt()), weights)
 

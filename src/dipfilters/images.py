@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dipfilters.parameters import check_whole
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -100,7 +102,7 @@ def load_image(
 
     Raises:
         PictureError: No such picture, or the file cannot be read as one.
-        ValueError: A size below one pixel.
+        ValueError: A size that is not a whole number of pixels from 1 on.
 
     Cost: that of decoding the file.
     """
@@ -110,7 +112,8 @@ def load_image(
 
         image = torch.from_numpy(rgb2gray(image.numpy(), channel_axis=0)).float()[None]
     if size is not None:
-        image = _crop_and_scale(image, (size, size) if isinstance(size, int | np.integer) else size)
+        sides = size if isinstance(size, Sequence) else (size, size)
+        image = _crop_and_scale(image, *(check_whole("size", side, 1) for side in sides))
     return image.clamp(0.0, 1.0)
 
 
@@ -145,30 +148,46 @@ def _decode(path: Path) -> Float[Tensor, "C H W"]:
         raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
 
 
-def _crop_and_scale(image: Float[Tensor, "C H W"], size: tuple[int, int]) -> Float[Tensor, "C h w"]:
-    """Cut the largest centred part with the proportions of ``size``, and scale it to ``size``."""
-    if min(size) < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> Float[Tensor, "C h w"]:
+    """Cut the largest centred part with the proportions of rows and columns, and scale it to them."""
     height, width = image.shape[1:]
-    scale = min(height / size[0], width / size[1])
-    h, w = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    scale = min(height / rows, width / columns)
+    h, w = max(1, round(rows * scale)), max(1, round(columns * scale))
     top, left = (height - h) // 2, (width - w) // 2
     part = image[:, top : top + h, left : left + w]
-    if (h, w) == tuple(size):
+    if (h, w) == (rows, columns):
         return part.clone()
-    return F.interpolate(part[None], size=size, mode="bilinear", antialias=True)[0]
+    return F.interpolate(part[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
 
 
-def check_picture(image: Tensor, name: str = "image") -> None:
+def check_picture(image: Tensor, name: str = "image", *, shape: tuple[int, int] | None = None) -> None:
     """Refuse what is no picture of shape (C, H, W) with finite floating-point values.
+
+    Args:
+        image: What may be a picture.
+        name: What the error calls it.
+        shape: (H, W) that it must have, those of a filter; None for any.
 
     Raises:
         PictureError: With the name, what it is, and what it should be.
     """
     if image.ndim != 3 or image.numel() == 0:
-        shape = tuple(image.shape)
-        raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
+        raise PictureError(
+            f"{name} must have shape (C, H, W), got {tuple(image.shape)}; a grey picture is (1, H, W)"
+        )
     check_pixels(image, name)
+    if shape is not None and tuple(image.shape[1:]) != shape:
+        raise PictureError(f"{name} must be {shape} pixels like the filter's, got {tuple(image.shape[1:])}")
+
+
+def check_detached(image: Tensor, name: str) -> None:
+    """Refuse what requires a gradient, where none could be passed on to it.
+
+    Raises:
+        PictureError: With the name and the remedy.
+    """
+    if image.requires_grad:
+        raise PictureError(f"{name} requires a gradient, which is not computed here; give {name}.detach()")
 
 
 def check_pixels(image: Tensor, name: str) -> None:
@@ -270,11 +289,13 @@ def typical_pixels(image: Float[Tensor, "C H W"], *, margin: int = 8) -> dict[st
 
     Raises:
         PictureError: Not a picture, or nothing of it lies inside the margin.
+        ValueError: A negative margin.
     """
     from skimage.feature import structure_tensor, structure_tensor_eigenvalues
 
     check_picture(image)
-    luminance = image.mean(0).cpu().double().numpy()
+    check_whole("margin", margin, 0)
+    luminance = image.detach().mean(0).cpu().double().numpy()
     inside = np.zeros(luminance.shape, dtype=bool)
     inside[margin : luminance.shape[0] - margin, margin : luminance.shape[1] - margin] = True
     if not inside.any():

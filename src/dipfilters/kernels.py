@@ -69,6 +69,15 @@ def cosine_of_angle(
     return torch.where(1.0 - cosine.abs() <= _ROUNDING_OF_ONE, cosine.sign(), cosine)
 
 
+def leaky_relu_weights(slope: float) -> tuple[float, float]:
+    """2α/(1+α²) and (1−α)²/(1+α²): how much a leaky ReLU of slope α keeps as it is, and how much as a ReLU.
+
+    With gain √(2/(1+α²)), it turns a covariance into the first times itself plus the second times that of a
+    ReLU, and the derivative likewise, V and V′ of :mod:`dipfilters.ntk`. The weights sum to one.
+    """
+    return 2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2)
+
+
 class Kernel(ABC):
     """A similarity of two patches: symmetric, and positive semi-definite over any set of patches."""
 

@@ -8,7 +8,7 @@ Source: Lanczos (1950) [lanczos1950].
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,31 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Filter
-from dipfilters.images import PictureError, check_picture
-from dipfilters.twicing import NEGLIGIBLE, LinearFilter, Steps, check_spectrum, check_steps
+from dipfilters.images import check_detached, check_picture
+from dipfilters.parameters import check_positive, check_whole
+from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps
+
+_BOUND_EACH = 32  # so many products have their bound computed each, later ones one in eight
+_STEPS_AT_ONCE = 2**14  # of the sums that bound the error
+_LARGEST_MISSES = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
 
 
 class ConvergenceError(ArithmeticError):
     """An approximation that is not as good as was asked for within the products that were allowed."""
-
-
-@runtime_checkable
-class SymmetricFilter(LinearFilter, Protocol):
-    """What Lanczos needs besides the product: a W that is its own transpose, or :class:`RowNormalized`."""
-
-    shape: tuple[int, int]
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether W is its own transpose; if not, it is D⁻¹ K with a symmetric K."""
-
-
-class RowNormalized(Protocol):
-    """W = D⁻¹ K. Apart from :class:`SymmetricFilter`, since looking whether D is there may compute it."""
-
-    @property
-    def row_sums(self) -> Float[Tensor, " N"]:
-        """D, the sums of the rows of K."""
 
 
 class LanczosTwicing:
@@ -65,14 +51,14 @@ class LanczosTwicing:
     K has the Krylov space of W, and the largest eigenvalue of T is soon that of K.
 
     Args:
-        filter: W, symmetric or with normalised rows, its eigenvalues in [0, 2].
+        filter: W, its eigenvalues in [0, 2].
         noisy: The picture y.
         last: The largest number k of steps.
         tolerance: The largest relative error of an estimate, but for what the filter's products miss.
         max_products: How many products may be made.
 
     Raises:
-        PictureError: Not a picture of the filter's size.
+        PictureError: Not a picture of the filter's size, or one that requires a gradient.
         ValueError: A last step, tolerance or number of products that is not positive.
         DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
         ConvergenceError: ``max_products`` were not enough.
@@ -83,56 +69,43 @@ class LanczosTwicing:
 
     def __init__(
         self,
-        filter: SymmetricFilter,
+        filter: Filter,
         noisy: Float[Tensor, "C H W"],
         *,
         last: int,
         tolerance: float = 1e-4,
         max_products: int = 200,
     ) -> None:
-        check_picture(noisy, "noisy")
-        if tuple(noisy.shape[1:]) != filter.shape:
-            raise PictureError(
-                f"noisy must be {filter.shape} pixels like the filter's, got {tuple(noisy.shape[1:])}"
-            )
-        for name, value in (("last", last), ("tolerance", tolerance), ("max_products", max_products)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        self.last = last
+        check_picture(noisy, "noisy", shape=filter.shape)
+        check_detached(noisy, "noisy")
+        check_whole("max_products", max_products, 1)
+        check_positive("tolerance", tolerance)
+        self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
-        pixels = noisy.double().reshape(len(noisy), -1)
-        root = _root(filter)
-        unscaled = (
-            isinstance(filter, Filter) and filter.normalize == "spectral" and "scale" not in vars(filter)
-        )
-        self._krylov = _Krylov(
-            filter,
-            pixels if root is None else pixels * root.to(pixels),
-            root,
-            rescale=unscaled,
-        )
+        start, root = noisy.double().reshape(len(noisy), -1), _root(filter)
+        start = start if root is None else start * root.to(start)
+        rescale = not filter.knows_scale
+        self._krylov = _Krylov(filter, start, root, rescale=rescale)
         while True:
             self._krylov.extend()
             self._krylov.check_spectrum()
-            if self.products > 32 and self.products % 8 and self.products < max_products:
+            if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
                 continue  # the bound of many steps takes longer than a product then
-            bound, norm = self._bound_and_norm(np.arange(1, last + 1))
-            # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
-            relative = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
-            if relative.max() <= tolerance and (not unscaled or self._krylov.largest_misses() <= _LARGEST):
+            relative = self._relative_bound(np.arange(1, self.last + 1))
+            settled = not rescale or self._krylov.largest_misses() <= _LARGEST_MISSES
+            if relative.max() <= tolerance and settled:
                 break
             if self.products >= max_products:
                 worst = int(relative.argmax())
-                near = "" if relative[worst] > tolerance else ", and the largest eigenvalue is not settled"
                 raise ConvergenceError(
                     f"after {self.products} products the error of step {worst + 1} may be "
-                    f"{relative[worst]:.1e} (tolerance {tolerance:g}){near}; allow more than "
+                    f"{relative[worst]:.1e} (tolerance {tolerance:g})"
+                    f"{'' if settled else ', and the largest eigenvalue is not settled'}; allow more than "
                     f"max_products = {max_products}, or ask for fewer steps than {last}"
                 )
-
-        if unscaled and self._krylov.decomposed()[0].max() > 0:
-            cast(Filter, filter).scale = 1.0 / self._krylov.unit
+        if rescale and self._krylov.decomposed()[0].max() > 0:  # a black picture tells nothing
+            filter.learn_scale(1.0 / self._krylov.unit)
 
     @property
     def products(self) -> int:
@@ -155,8 +128,7 @@ class LanczosTwicing:
 
     def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
-        bound, norm = self._bound_and_norm(np.array(self._check(steps)))
-        relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
+        relative = torch.from_numpy(self._relative_bound(np.array(self._check(steps))))
         return relative[0] if isinstance(steps, int | np.integer) else relative
 
     def _check(self, steps: Steps) -> list[int]:
@@ -167,12 +139,12 @@ class LanczosTwicing:
             )
         return stops
 
-    def _bound_and_norm(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The bound on ‖e^k‖, and ‖D^(1/2) z^k‖, for increasing k."""
+    def _relative_bound(self, steps: np.ndarray) -> np.ndarray:
+        """The bound on ‖e^k‖, relative to ‖D^(1/2) z^k‖, for increasing k."""
         values, vectors = self._krylov.decomposed()
         norms, ends = self._krylov.norms, self._krylov.residual
         squares = np.zeros((2, len(steps)))
-        for theta, q, norm, end in zip(values, vectors, norms, ends, strict=True):
+        for theta, q, length, end in zip(values, vectors, norms, ends, strict=True):
             total, sums, weights = 0.0, np.zeros(len(steps)), q[-1] * q[0]
             first = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
             for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
@@ -184,18 +156,17 @@ class LanczosTwicing:
                 place = steps[inside] - start - 1
                 sums[inside] = running[place]
                 gains = 1.0 - powers[place] * (1.0 - theta)
-                squares[1, inside] += norm**2 * (gains**2 @ q[0] ** 2)
-            squares[0] += (end * norm * sums) ** 2
-        return np.sqrt(squares[0]), np.sqrt(squares[1])
+                squares[1, inside] += length**2 * (gains**2 @ q[0] ** 2)
+            squares[0] += (end * length * sums) ** 2
+        bound, norm = np.sqrt(squares)
+        # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
+        relative: np.ndarray = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
+        return relative
 
 
-_STEPS_AT_ONCE = 2**14
-_LARGEST = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
-
-
-def _root(filter: SymmetricFilter) -> Tensor | None:
+def _root(filter: Filter) -> Tensor | None:
     """The diagonal of D^(1/2), or None if W is symmetric."""
-    return None if filter.symmetric else cast(RowNormalized, filter).row_sums.double().sqrt()
+    return None if filter.symmetric else filter.row_sums.sqrt()
 
 
 def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -221,7 +192,7 @@ class _Krylov:
 
     def __init__(
         self,
-        filter: SymmetricFilter,
+        filter: Filter,
         start: Float[Tensor, "C N"],
         root: Float[Tensor, " N"] | None,
         *,
@@ -307,7 +278,7 @@ class _Krylov:
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
         if self._rescale:  # A = K, whose largest eigenvalue is found on the way
-            return cast(Filter, self._filter).times_kernel(vectors.T).T.to(vectors)
+            return self._filter.times_kernel(vectors.T).T.to(vectors)
         pictures = vectors if self._root is None else vectors / self._root
         product = self._filter.apply(pictures.reshape(-1, *self._filter.shape)).reshape(vectors.shape)
         return product if self._root is None else product * self._root
@@ -333,7 +304,7 @@ class TraceEstimate(NamedTuple):
 
 
 def estimated_degrees_of_freedom(
-    filter: SymmetricFilter,
+    filter: Filter,
     steps: Steps,
     *,
     generator: torch.Generator,
@@ -361,12 +332,13 @@ def estimated_degrees_of_freedom(
         max_products: How many products may be made, each with all probes.
 
     Raises:
-        ValueError: Fewer than two probes.
+        ValueError: Fewer than two probes; a tolerance or a number of products that is not positive.
         DivergenceError, ConvergenceError: As :class:`LanczosTwicing`.
     """
     stops = np.array(check_steps(steps))
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2 for a standard error, got {probes}")
+    check_whole("probes", probes, 2)
+    check_whole("max_products", max_products, 1)
+    check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
     root = _root(filter)

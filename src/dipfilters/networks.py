@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dipfilters.images import PictureError
-from dipfilters.patches import Padding
+from dipfilters.parameters import check_share, check_whole
+from dipfilters.patches import Padding, pad
 
 Upsampling = Literal["nearest", "bilinear"]
-Merge = Literal["sum", "concatenate"]
 Downsampling = Literal["pool", "stride"]
 Parametrization = Literal["tangent", "standard"]
 
@@ -48,8 +48,8 @@ class Convolution:
     trained: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise ArchitectureError(f"kernel_size must be odd and positive, got {self.size}")
+        if check_whole("kernel_size", self.size, 1) % 2 == 0:
+            raise ArchitectureError(f"kernel_size must be odd, got {self.size}; use {self.size + 1}")
         if self.stride not in (1, 2):
             raise ArchitectureError(f"stride must be 1 or 2, got {self.stride}")
         if not 0 < self.channels < math.inf:
@@ -63,8 +63,7 @@ class Activation:
     slope: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.slope < 1.0:
-            raise ArchitectureError(f"slope must lie in [0, 1), got {self.slope}")
+        check_share("slope", self.slope)
 
 
 @dataclass(frozen=True)
@@ -79,41 +78,24 @@ class Resampled:
     Attributes:
         inner: The layers below; one of them halves the size.
         up: How the result is brought back to the size of the input.
-        side: The layers of the skip branch, convolutions and activations, or None.
-        merge: Whether the branches are added, or their channels set side by side.
+        side: The layers of the skip branch, convolutions and activations, or None. Its channels are
+            concatenated with those from below.
     """
 
     inner: tuple[Layer, ...]
     up: Upsampling
     side: tuple[Layer, ...] | None = None
-    merge: Merge = "concatenate"
 
     def __post_init__(self) -> None:
         if self.up not in ("nearest", "bilinear"):
             raise ArchitectureError(f'up must be "nearest" or "bilinear", got {self.up!r}')
-        if self.merge not in ("sum", "concatenate"):
-            raise ArchitectureError(f'merge must be "sum" or "concatenate", got {self.merge!r}')
         if not any(isinstance(layer, Convolution) for layer in self.inner):
             raise ArchitectureError("the layers below must hold a convolution")
-        if self.side is not None:
-            self._check_side(self.side)
-
-    def _check_side(self, side: tuple[Layer, ...]) -> None:
-        plain = all(isinstance(layer, Convolution | Activation) for layer in side)
-        if not plain or not side or any(c.stride > 1 for c in _convolutions(side)):
-            raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
-        if self.merge == "concatenate":
+        if self.side is None:
             return
-        if not isinstance(side[-1], Convolution):
-            raise ArchitectureError(
-                "a skip branch that is added must end in a convolution: the mean products of two activations "
-                "do not vanish, and the kernel of their sum is not the sum of their kernels"
-            )
-        if side[-1].channels != _channels(self.inner):
-            raise ArchitectureError(
-                f"branches that are added must have the same channels, got {_channels(self.inner)} and "
-                f"{side[-1].channels} times the width"
-            )
+        plain = all(isinstance(layer, Convolution | Activation) for layer in self.side)
+        if not plain or not self.side or any(c.stride > 1 for c in _convolutions(self.side)):
+            raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
 
 
 Layer = Convolution | Activation | Pooling | Resampled
@@ -173,11 +155,9 @@ def vanilla(
     The input is padded once by the whole receptive radius, depth·(k−1)/2, and no layer pads after that.
 
     Raises:
-        ArchitectureError: A depth below 1, an even kernel size, a slope outside [0, 1), an unknown padding.
+        ValueError: A depth below 1, an even kernel size, a slope outside [0, 1), an unknown padding.
     """
-    if depth < 1:
-        raise ArchitectureError(f"depth must be at least 1, got {depth}")
-    hidden = (Convolution(kernel_size), Activation(slope)) * depth
+    hidden = (Convolution(kernel_size), Activation(slope)) * check_whole("depth", depth, 1)
     return Architecture((*hidden, Convolution(1)), padding, pad_once=True)
 
 
@@ -201,9 +181,9 @@ def autoencoder(
         padding: Of each convolution.
 
     Raises:
-        ArchitectureError: Fewer than one scale, or what a layer refuses.
+        ValueError: Fewer than one scale, or what a layer refuses.
     """
-    return _encoder_decoder(scales, kernel_size, slope, down, padding, partial(Resampled, up=up))
+    return _encoder_decoder(scales, kernel_size, slope, down, up, padding, side=None)
 
 
 def skip(
@@ -214,23 +194,19 @@ def skip(
     down: Downsampling = "pool",
     up: Upsampling = "bilinear",
     padding: Padding = "circular",
-    merge: Merge = "concatenate",
     side_channels: float = 1.0,
 ) -> Architecture:
-    """An :func:`autoencoder` with a skip branch, a 1×1 convolution, around each of its scales.
+    """An :func:`autoencoder` with a skip branch, a 1×1 convolution and its activation, around each scale.
 
     Args:
-        merge: Concatenate the branches (the skip branch then has an activation), or add them (it has none).
-        side_channels: Channels of a concatenated skip branch, as a multiple of the network's width.
+        side_channels: Channels of a skip branch, as a multiple of the network's width.
 
     The other arguments are those of :func:`autoencoder`, and so are the errors.
 
     Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
     """
-    beside = Convolution(1, channels=1.0 if merge == "sum" else side_channels)
-    side: tuple[Layer, ...] = (beside,) if merge == "sum" else (beside, Activation(slope))
-    around = partial(Resampled, up=up, side=side, merge=merge)
-    return _encoder_decoder(scales, kernel_size, slope, down, padding, around)
+    side = (Convolution(1, channels=side_channels), Activation(slope))
+    return _encoder_decoder(scales, kernel_size, slope, down, up, padding, side)
 
 
 def _encoder_decoder(
@@ -238,19 +214,19 @@ def _encoder_decoder(
     kernel_size: int,
     slope: float,
     down: Downsampling,
+    up: Upsampling,
     padding: Padding,
-    around: Callable[[tuple[Layer, ...]], Resampled],
+    side: tuple[Layer, ...] | None,
 ) -> Architecture:
-    if scales < 1:
-        raise ArchitectureError(f"scales must be at least 1, got {scales}")
+    check_whole("scales", scales, 1)
     if down not in ("pool", "stride"):
         raise ArchitectureError(f'down must be "pool" or "stride", got {down!r}')
     block = (Convolution(kernel_size), Activation(slope))
     half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
     inner: tuple[Layer, ...] = half
     for _ in range(scales - 1):
-        inner = (*half, around(inner), *block)
-    return Architecture((*block, around(inner), *block, Convolution(1)), padding)
+        inner = (*half, Resampled(inner, up, side), *block)
+    return Architecture((*block, Resampled(inner, up, side), *block, Convolution(1)), padding)
 
 
 def _check_order(layers: tuple[Layer, ...]) -> None:
@@ -268,18 +244,6 @@ def _convolutions(layers: tuple[Layer, ...]) -> Iterator[Convolution]:
             yield layer
         elif isinstance(layer, Resampled):
             yield from _convolutions((*layer.inner, *(layer.side or ())))
-
-
-def _channels(layers: tuple[Layer, ...]) -> float:
-    """How many channels ``layers``, one a convolution, put out, as a multiple of the width."""
-    channels = 0.0
-    for layer in layers:
-        if isinstance(layer, Convolution):
-            channels = layer.channels
-        elif isinstance(layer, Resampled):
-            added = layer.side is None or layer.merge == "sum"
-            channels = _channels(layer.inner) + (0.0 if added else _channels(layer.side or ()))
-    return channels
 
 
 def _with_flags(layers: tuple[Layer, ...], flags: Iterator[bool]) -> tuple[Layer, ...]:
@@ -304,23 +268,6 @@ def with_gains(layers: tuple[Layer, ...]) -> Iterator[tuple[Layer, float]]:
     """
     for layer, after in zip_longest(layers, layers[1:]):
         yield layer, math.sqrt(2 / (1 + after.slope**2)) if isinstance(after, Activation) else 1.0
-
-
-def pad(image: Float[Tensor, "B C H W"], radius: int, padding: Padding) -> Float[Tensor, "B C h w"]:
-    """Add ``radius`` pixels on every side.
-
-    Raises:
-        PictureError: The picture is too small to be mirrored or wrapped that far.
-    """
-    if radius == 0:
-        return image
-    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}[padding]
-    if min(image.shape[2:]) < needed:
-        raise PictureError(
-            f"{image.shape[2]}×{image.shape[3]} pixels are too few for {padding} padding by {radius}; "
-            f"use a larger picture, fewer scales or zero padding"
-        )
-    return F.pad(image, (radius,) * 4, mode="constant" if padding == "zero" else padding)
 
 
 def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
@@ -393,14 +340,11 @@ class _Around(nn.Module):
     def __init__(self, layer: Resampled, inner: nn.Module, side: nn.Module | None) -> None:
         super().__init__()
         self.inner, self.side = inner, side
-        self.up, self.merge = layer.up, layer.merge
+        self.up = layer.up
 
     def forward(self, image: Tensor) -> Tensor:
         below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up)
-        if self.side is None:
-            return below
-        beside = self.side(image)
-        return below + beside if self.merge == "sum" else torch.cat([below, beside], dim=-3)
+        return below if self.side is None else torch.cat([below, self.side(image)], dim=-3)
 
 
 def build(
@@ -433,15 +377,15 @@ def build(
 
     Cost: about (k·width)² weights for each hidden layer after the first.
     """
+    outputs = channels if outputs is None else outputs
     for name, value in (("channels", channels), ("width", width), ("outputs", outputs)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        check_whole(name, value, 1)
     check_parametrization(parametrization)
     padding = None if architecture.pad_once else architecture.padding
     plan = _Plan(width, padding, parametrization, generator)
     network, inputs = plan.modules(architecture.layers[:-1], channels)
     *_, last = architecture.convolutions()
-    network.append(plan.convolution(last, inputs, outputs or channels, gain=1.0))
+    network.append(plan.convolution(last, inputs, outputs, gain=1.0))
     if architecture.pad_once:
         network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
     return network
@@ -480,7 +424,7 @@ class _Plan:
                 if layer.side is not None:
                     side, beside = self.modules(layer.side, channels)
                 sequence.append(_Around(layer, inner, side))
-                channels = below + (beside if layer.merge == "concatenate" else 0)
+                channels = below + beside
         return sequence, channels
 
     def convolution(self, layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:

@@ -7,13 +7,16 @@ over the random weights, and the tangent kernel Theta, the inner product of its 
     convolution     Sigma ← A(Sigma),                  Theta ← A(Theta) + Sigma if it is trained
     activation      Theta ← V'(Sigma) ∘ Theta,         Sigma ← V(Sigma)
     resampling D    Sigma ← D Sigma Dᵀ,                Theta ← D Theta Dᵀ
-    two branches    the sum; if concatenated, the mean weighted by their channels
+    two branches    the mean weighted by their channels, which are concatenated
 
 A is the mean over the k² offsets of a convolution, applied to both pixels at once, and for a leaky ReLU of
 slope α, with φ the angle between the pixels, cos φ = Sigma_ij / √(Sigma_ii Sigma_jj),
 
     V(Sigma)_ij  = ( 2α Sigma_ij + (1−α)² √(Sigma_ii Sigma_jj) κ₁(φ) ) / (1+α²)
     V'(Sigma)_ij = ( 2α + (1−α)² κ₀(φ) ) / (1+α²)
+
+A network that pads once has a kernel between two pixels that depends on their surroundings alone. Its
+recursion is then a program that an engine goes through, one displacement of the pixels after the other.
 
 Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; Arora and others (2019) [arora2019]; Novak and others
 (2020) [novak2020].
@@ -30,27 +33,26 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.program import program_of_architecture
-from dipfilters.filters import Engine, Filter, KernelJob, Normalize, check_budget
-from dipfilters.images import check_picture, pixel_numbers
-from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
+from dipfilters.filters import Engine, Filter, KernelJob, Normalize, exceeds, too_large
+from dipfilters.images import check_detached, check_picture
+from dipfilters.kernels import cosine_of_angle, kappa0, kappa1, leaky_relu_weights
 from dipfilters.networks import (
     Activation,
     Architecture,
     Convolution,
     Layer,
-    Merge,
     Parametrization,
     Pooling,
     check_parametrization,
-    pad,
     pool,
     upsample,
     with_gains,
 )
-from dipfilters.patches import Padding
+from dipfilters.parameters import check_positive
+from dipfilters.patches import Padding, pad
 
-_TOGETHER = 2**22  # entries of 34 MB, twice, for columns computed together
+_ENTRIES_AT_ONCE = 2**22  # of columns that are computed together: 34 MB, twice
 
 Resampling = Callable[[Tensor], Tensor]  # a linear map of pictures, on a stack (B, 1, h, w) of them
 
@@ -109,67 +111,6 @@ def tangent_kernel(
     return _dense(architecture, image, parametrization, budget_gb)[1]
 
 
-def tangent_kernel_columns(
-    architecture: Architecture,
-    image: Float[Tensor, "C H W"],
-    pixels: Sequence[tuple[int, int]],
-    *,
-    parametrization: Parametrization = "tangent",
-    budget_gb: float = 8.0,
-) -> Float[Tensor, "N m"]:
-    """The columns of the tangent kernel that belong to some pixels, in float64.
-
-    For a network that pads once, each column is computed by itself, from the surroundings of its pixel that
-    the network sees: Sigma after the first convolution is an inner product of patches. For others the whole
-    matrix is formed first.
-
-    Args:
-        pixels: (row, column) of each pixel.
-
-    The other arguments are those of :func:`tangent_kernel`.
-
-    Raises:
-        IndexError: A pixel outside the picture.
-        PictureError, ValueError, MemoryBudgetError: As :func:`tangent_kernel`.
-
-    Cost: N·(2R+1)² entries a column, with R the radius that the layers after the first one see (10 ms for
-    64×64 pixels and three hidden 3×3 layers), and the N·d entries of all patches once; for networks that do
-    not pad once, that of :func:`tangent_kernel`.
-    """
-    check_picture(image)
-    check_parametrization(parametrization)
-    height, width = image.shape[1:]
-    chosen = pixel_numbers(pixels, (height, width))
-    if not architecture.pad_once:
-        return _dense(architecture, image, parametrization, budget_gb)[1][:, chosen]
-    padded = _padded(architecture, image)
-    first, gain = next(with_gains(architecture.layers))
-    assert isinstance(first, Convolution)
-    reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
-    seen = padded[0].numel()
-    entries = height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2
-    check_budget(8 * entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
-    patches = F.unfold(padded[None], first.size)[0]  # (d, N')
-    beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
-    powers = patches.square().mean(0).reshape(beyond)
-    part = _part(first, gain, 0.0, parametrization)
-    patches_at = patches.reshape(len(patches), *beyond)
-    columns = padded.new_empty(height * width, len(pixels))
-    # Where the later layers see one pixel, several columns go through them together, as rows of one window.
-    together = max(1, _TOGETHER // seen) if reach == 1 else 1
-    for start in range(0, len(pixels), together):
-        some = range(start, min(start + together, len(pixels)))
-        rows = torch.tensor([[pixels[m][0] + i] for m in some for i in range(reach)], device=image.device)
-        places = torch.tensor([[pixels[m][1] + i for i in range(reach)] for m in some], device=image.device)
-        places = places.repeat_interleave(reach, 0)
-        near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
-        sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
-        state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
-        theta = _through(architecture.layers[1:], state, None, parametrization).theta
-        columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
-    return columns
-
-
 class TangentFilter(Filter):
     """The filter matrix W of an infinitely wide network: its tangent kernel over the pixels of its input.
 
@@ -196,8 +137,9 @@ class TangentFilter(Filter):
             know the network.
 
     Cost: nothing at first. The first product by the reference forms the kernel by :func:`tangent_kernel`, and
-    keeps it; the walk takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A row or some
-    columns of a network that pads once cost :func:`tangent_kernel_columns`.
+    keeps it; the engine ``"cpu"`` takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A row
+    or a column of a network that pads once costs N·(2R+1)² entries, with R the radius that the layers after
+    the first one see: 10 ms for 64×64 pixels and three hidden 3×3 layers.
 
     Source: Tachella, Tang and Davies (2021) [tachella2021].
     """
@@ -212,14 +154,12 @@ class TangentFilter(Filter):
         engine: Engine = "auto",
         budget_gb: float = 8.0,
     ) -> None:
-        check_picture(image)
+        check_positive("budget_gb", budget_gb)
         check_parametrization(parametrization)
-        walk = None
+        padded, job = _padded(architecture, image), None
         if architecture.pad_once:
-            program = program_of_architecture(architecture, parametrization=parametrization)
-            walk = KernelJob(program, _padded(architecture, image))
-        shape = (image.shape[1], image.shape[2])
-        super().__init__(shape, normalize, image.device, engine=engine, walk=walk)
+            job = KernelJob(kernel_program(architecture, parametrization), padded)
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self.architecture = architecture
         self.parametrization = parametrization
         self._image, self._budget_gb = image, budget_gb
@@ -232,20 +172,12 @@ class TangentFilter(Filter):
         return self._kernel @ columns
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        if not self.architecture.pad_once or "_kernel" in vars(self):
+        if self._job is None or "_kernel" in vars(self):
             return self._kernel[:, list(pixels)]
-        return tangent_kernel_columns(
-            self.architecture,
-            self._image,
-            [divmod(i, self.shape[1]) for i in pixels],
-            parametrization=self.parametrization,
-            budget_gb=self._budget_gb,
-        )
+        return _columns(self.architecture, self._job.padded, pixels, self.parametrization, self._budget_gb)
 
     def _kernel_diagonal(self) -> Tensor:
-        return (
-            self._kernel.diagonal() if self._walk is None else self._walk.program.diagonal(self._walk.padded)
-        )
+        return self._kernel.diagonal() if self._job is None else self._job.program.diagonal(self._job.padded)
 
     def _reference_matrix(self) -> Tensor:
         return self._kernel
@@ -267,25 +199,83 @@ class _State(NamedTuple):
     channels: float
 
 
+def kernel_program(architecture: Architecture, parametrization: Parametrization) -> KernelProgram:
+    """The tangent kernel of a network that pads once as an engine's program, for its padded input."""
+    stages: list[MeanStage | ActivationStage] = []
+    channels = 0.0
+    for layer, gain in with_gains(architecture.layers):
+        if isinstance(layer, Convolution):
+            stages.append(MeanStage(layer.size, _part(layer, gain, channels, parametrization)))
+            channels = layer.channels
+        elif isinstance(layer, Activation):
+            stages.append(ActivationStage(layer.slope))
+    return KernelProgram(tuple(stages), "theta")
+
+
 def _dense(
     architecture: Architecture, image: Tensor, parametrization: Parametrization, budget_gb: float
 ) -> tuple[Tensor, Tensor]:
     """Sigma and Theta between all pixels."""
-    check_picture(image)
-    height, width = image.shape[1:]
-    n = height * width
     padded = _padded(architecture, image)
-    what = f"a dense kernel of {height}×{width} pixels takes"
-    remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
+    n, height, width = image[0].numel(), *image.shape[1:]
     copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
-    check_budget(8 * copies * padded[0].numel() ** 2, budget_gb, what, remedy)
+    size = 8 * copies * padded[0].numel() ** 2
+    if exceeds(size, budget_gb):
+        raise too_large(
+            size, budget_gb, f"a dense kernel of {height}×{width} pixels takes", "a smaller picture"
+        )
     padding = None if architecture.pad_once else architecture.padding
     # The first state has no name here, so that its two matrices go when the first layer is done with them.
     whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
     return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
 
 
+def _columns(
+    architecture: Architecture,
+    padded: Tensor,
+    pixels: Sequence[int],
+    parametrization: Parametrization,
+    budget_gb: float,
+) -> Tensor:
+    """The columns of Theta that belong to some pixels, for a network that pads once.
+
+    Each is computed by itself, from the surroundings of its pixel that the network sees: Sigma after the first
+    convolution is an inner product of patches.
+    """
+    first, gain = next(with_gains(architecture.layers))
+    assert isinstance(first, Convolution)
+    height, width = (side - 2 * architecture.radius for side in padded.shape[1:])
+    reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
+    seen = padded[0].numel()
+    size = 8 * (height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2)
+    if exceeds(size, budget_gb):
+        raise too_large(
+            size, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer columns"
+        )
+    patches = F.unfold(padded[None], first.size)[0]  # (d, N')
+    beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
+    powers = patches.square().mean(0).reshape(beyond)
+    part = _part(first, gain, 0.0, parametrization)
+    patches_at = patches.reshape(len(patches), *beyond)
+    columns = padded.new_empty(height * width, len(pixels))
+    # Where the later layers see one pixel, several columns go through them together, as rows of one window.
+    together = max(1, _ENTRIES_AT_ONCE // seen) if reach == 1 else 1
+    around = torch.arange(reach, device=padded.device)
+    for start in range(0, len(pixels), together):
+        some = torch.tensor(pixels[start : start + together], device=padded.device)
+        rows = ((some // width)[:, None] + around).reshape(-1, 1)
+        places = ((some % width)[:, None] + around).repeat_interleave(reach, 0)
+        near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
+        sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
+        state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
+        theta = _through(architecture.layers[1:], state, None, parametrization).theta
+        columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
+    return columns
+
+
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:
+    check_picture(image)
+    check_detached(image, "image")
     return pad(image.double()[None], architecture.radius, architecture.padding)[0]
 
 
@@ -313,7 +303,7 @@ def _through(
             if layer.side is None:
                 state = below
             else:
-                state = _merged(layer.merge, below, _through(layer.side, state, padding, parametrization))
+                state = _concatenated(below, _through(layer.side, state, padding, parametrization))
     return state
 
 
@@ -336,9 +326,8 @@ def _averaged(kernel: Tensor, layer: Convolution, padding: Padding | None) -> Te
     if size > 1 and padding is not None:
         kernel = _along_both(kernel, partial(pad, radius=size // 2, padding=padding))
     result = kernel.new_empty([(length - size) // step + 1 for length in kernel.shape])
-    for i in range(
-        len(result)
-    ):  # row by row: a matrix over 30 MB is ten times slower for each of its entries
+    # Row by row: a matrix over 30 MB is ten times slower for each of its entries.
+    for i in range(len(result)):
         row = _box_mean(kernel[i * step : i * step + size], size)
         result[i] = row[0, ::step, ::step, ::step]
     return result
@@ -373,12 +362,12 @@ def _activated(slope: float, state: _State) -> _State:
 
     At the angle 0, V changes nothing, so that the powers stay.
     """
-    bent, norm, qq = (1 - slope) ** 2, 1 + slope**2, state.second
+    (kept, relu), qq = leaky_relu_weights(slope), state.second
     for sigma, theta, power in zip(state.sigma, state.theta, state.first, strict=True):
         pp = power[:, None, None]
         cosine = cosine_of_angle(pp, sigma, qq)
-        theta *= (2 * slope + bent * kappa0(cosine)) / norm
-        sigma.copy_((2 * slope * sigma + bent * torch.sqrt(pp * qq) * kappa1(cosine)) / norm)
+        theta *= kept + relu * kappa0(cosine)
+        sigma.copy_(kept * sigma + relu * torch.sqrt(pp * qq) * kappa1(cosine))
     return state
 
 
@@ -387,15 +376,13 @@ def _resampled(resample: Resampling, state: _State) -> _State:
     return _with_powers(sigma, theta, state.channels)
 
 
-def _merged(merge: Merge, below: _State, beside: _State) -> _State:
+def _concatenated(below: _State, beside: _State) -> _State:
     """Both branches together, in the matrices of the first, which upsampling has just made."""
     channels = below.channels + beside.channels
-    p, q = (1.0, 1.0) if merge == "sum" else (below.channels / channels, beside.channels / channels)
-    sigma, theta = (
-        one.mul_(p).add_(other, alpha=q)
-        for one, other in zip((below.sigma, below.theta), (beside.sigma, beside.theta), strict=True)
-    )
-    return _with_powers(sigma, theta, below.channels if merge == "sum" else channels)
+    p, q = below.channels / channels, beside.channels / channels
+    sigma = below.sigma.mul_(p).add_(beside.sigma, alpha=q)
+    theta = below.theta.mul_(p).add_(beside.theta, alpha=q)
+    return _with_powers(sigma, theta, channels)
 
 
 def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dipfilters.images import add_noise, check_picture, check_sigma
+from dipfilters.images import add_noise, check_detached, check_picture, check_sigma
+from dipfilters.parameters import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H 
 
     Source: Batson and Royer (2019) [batson2019].
     """
-    if not 2 <= width <= min(shape):
-        raise ValueError(f"width must be from 2 to the shorter side of {shape} pixels, got {width}; use 4")
+    if check_whole("width", width, 2) > min(shape):
+        raise ValueError(f"width must not exceed the shorter side of {shape} pixels, got {width}; use 4")
     rows, columns = (torch.arange(length) % width for length in shape)
     masks: Tensor = (rows[:, None] * width + columns) == torch.arange(width**2)[:, None, None]
     return masks
@@ -127,6 +128,7 @@ def masked_estimate(
 
     Source: Batson and Royer (2019) [batson2019].
     """
+    check_detached(noisy, "noisy")
     inputs = masked(noisy, width)
     with torch.no_grad():
         passes = [(network(one.input[None])[0], one.pixels) for one in map(inputs, range(width**2))]

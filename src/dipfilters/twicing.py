@@ -5,10 +5,9 @@ Here z⁰ = 0 and z^{k+1} = z^k + W (y − z^k), so that z^k = (I − R_k) y wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
-from operator import index
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Decomposition
-from dipfilters.images import PictureError, check_picture, check_sigma, pixel_numbers
+from dipfilters.filters import Filter
+from dipfilters.images import PictureError, check_picture, check_pixels, check_sigma, pixel_numbers
+from dipfilters.parameters import check_positive, check_whole
 
 Steps = int | np.integer | Sequence[int]
 
@@ -32,16 +32,6 @@ class LinearFilter(Protocol):
 
     def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
         """W times a picture."""
-
-
-@runtime_checkable
-class DecomposableFilter(LinearFilter, Protocol):
-    """What the closed form needs besides: the picture's size and the filter's eigenvectors."""
-
-    shape: tuple[int, int]
-
-    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
-        """Eigenvalues of W, the largest first, and its left and right eigenvectors."""
 
 
 # Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
@@ -64,8 +54,7 @@ def check_spectrum(least: float, largest: float) -> None:
 
 def step_grid(last: int, count: int = 60) -> list[int]:
     """Whole numbers from 1 to ``last``, about ``count`` of them, evenly spaced on a logarithmic axis."""
-    if last < 1:
-        raise ValueError(f"the last step must be at least 1, got {last}")
+    last, count = check_whole("last", last, 1), check_whole("count", count, 1)
     return [int(k) for k in np.unique(np.geomspace(1, last, count).round())]
 
 
@@ -94,13 +83,13 @@ def twicing(
     """
     check_picture(noisy, "noisy")
     stops = check_steps(steps)
-    limit = 1e3 * float(noisy.norm())
+    limit = 1e3 * float(noisy.detach().norm())
     estimate = torch.zeros_like(noisy)
     kept = []
     for k in range(max(stops, default=0) + 1):
         if k > 0:
             residual = noisy - estimate
-            if not float(residual.norm()) <= limit:
+            if not float(residual.detach().norm()) <= limit:
                 raise DivergenceError(
                     f"twicing diverged by step {k}: an eigenvalue of the filter lies outside [0, 2]; "
                     f"use a smaller factor than the present one, or all pairs of pixels instead of a search "
@@ -124,7 +113,7 @@ class SpectralTwicing:
     with λ = 0 lets nothing through at any k, so that a filter of low rank needs only the others.
 
     Args:
-        filter: The filter, as anything with ``shape`` and ``decomposition``.
+        filter: The filter.
         budget_gb: Refuse a decomposition that takes more memory than this.
 
     Raises:
@@ -137,7 +126,7 @@ class SpectralTwicing:
     Source: Milanfar (2013) [milanfar2013]; Talebi and Milanfar (2014) [talebi2014].
     """
 
-    def __init__(self, filter: DecomposableFilter, *, budget_gb: float = 4.0) -> None:
+    def __init__(self, filter: Filter, *, budget_gb: float = 4.0) -> None:
         self.shape = filter.shape
         values, self._left, self._right = filter.decomposition(budget_gb=budget_gb)
         rounding = (values < 0) & (values >= -NEGLIGIBLE)
@@ -186,11 +175,7 @@ class SpectralTwicing:
 
     def _pixels(self, picture: Tensor, name: str) -> Tensor:
         """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
-        check_picture(picture, name)
-        if tuple(picture.shape[1:]) != self.shape:
-            raise PictureError(
-                f"{name} must be {self.shape} pixels like the filter's, got {tuple(picture.shape[1:])}"
-            )
+        check_picture(picture, name, shape=self.shape)
         return picture.reshape(len(picture), -1).to(self._left)
 
     def variance(self, sigma: float, steps: Steps) -> Float[Tensor, "*steps"]:
@@ -219,10 +204,10 @@ def measured_bias_variance(
         clean: x.
 
     Raises:
-        PictureError: Estimates whose shape is not that of clean.
+        PictureError: Estimates that are no stack of pictures of clean's shape.
         ValueError: Fewer than two draws.
     """
-    _check_estimates(estimates, clean, "clean")
+    _check_estimates(estimates, clean, "clean", axes=range(4, 9))
     draws = len(estimates)
     if draws < 2:
         raise ValueError(f"a variance needs at least two draws of the noise, got {draws}")
@@ -253,12 +238,17 @@ def sure(
 
     Raises:
         PictureError: Estimates whose shape is not that of noisy.
-        ValueError: sigma outside [0, 1].
+        ValueError: sigma outside [0, 1]; not one divergence for each estimate.
 
     Source: Stein (1981) [stein1981].
     """
     check_sigma(sigma)
     residual = _mean_squared_residual(estimates, noisy)
+    if divergence.shape != residual.shape:
+        raise ValueError(
+            f"divergence must have one number for each estimate, shape {tuple(residual.shape)}, got "
+            f"{tuple(divergence.shape)}"
+        )
     return residual - sigma**2 + 2 * sigma**2 * divergence.to(residual) / noisy.numel()
 
 
@@ -284,21 +274,22 @@ def monte_carlo_divergence(
         probes: How many b are drawn; the error falls like 1/√probes.
         epsilon: ε, small beside the noise, in the unit of the pixels.
 
+    Raises:
+        PictureError: Not a picture.
+        ValueError: A number of probes below 1, an epsilon that is not positive.
+
     Cost: 2·probes runs of the denoiser.
 
     Source: Ramani, Blu and Unser (2008) [ramani2008].
     """
     check_picture(noisy, "noisy")
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive and small beside the noise, such as 1e-3, got {epsilon}")
+    check_whole("probes", probes, 1)
+    check_positive("epsilon", epsilon)
     noisy = noisy.double()
     total: Tensor | float = 0.0
     for _ in range(probes):
-        probe = torch.randn(noisy.shape, generator=generator, dtype=noisy.dtype, device=generator.device).to(
-            noisy
-        )
+        probe = torch.randn(noisy.shape, generator=generator, dtype=noisy.dtype, device=generator.device)
+        probe = probe.to(noisy.device)
         difference = denoiser(noisy + epsilon * probe) - denoiser(noisy - epsilon * probe)
         total = total + (probe * difference).sum(dim=(-3, -2, -1)) / (2 * epsilon)
     return torch.as_tensor(total) / probes
@@ -310,13 +301,13 @@ def discrepancy_stop(
     """The index of the first estimate whose residual is no larger than the noise: ‖y − z‖² ≤ CN σ².
 
     Raises:
-        PictureError: Estimates whose shape is not that of noisy.
+        PictureError: Estimates that are no stack of pictures of noisy's shape.
         ValueError: None of them is that close to y; more steps are needed.
 
     Source: Morozov (1966) [morozov1966].
     """
     check_sigma(sigma)
-    residual = _mean_squared_residual(estimates, noisy)
+    residual = _mean_squared_residual(estimates, noisy, axes=(4,))
     close = torch.nonzero(residual <= sigma**2)
     if len(close) == 0:
         least = float(residual.min()) ** 0.5
@@ -326,28 +317,27 @@ def discrepancy_stop(
     return int(close[0])
 
 
-def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
+def _mean_squared_residual(estimates: Tensor, noisy: Tensor, axes: Collection[int] = range(3, 9)) -> Tensor:
     """‖y − z‖² / CN for each estimate of a stack."""
-    _check_estimates(estimates, noisy, "noisy")
+    _check_estimates(estimates, noisy, "noisy", axes)
     return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
 
 
-def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
-    """Refuse estimates that a difference with the picture would broadcast."""
+def _check_estimates(estimates: Tensor, picture: Tensor, name: str, axes: Collection[int]) -> None:
+    """Refuse estimates that a difference with the picture would broadcast, or a single one for a stack."""
     check_picture(picture, name)
-    if estimates.shape[-3:] != picture.shape:
+    check_pixels(estimates, "estimates")
+    if estimates.shape[-3:] != picture.shape or estimates.ndim not in axes:
         raise PictureError(
-            f"estimates must have the shape of {name}, {tuple(picture.shape)}, or be a stack of such, "
-            f"got {tuple(estimates.shape)}"
+            f"estimates must be {'' if 3 in axes else 'a stack of '}pictures of the shape of {name}, "
+            f"{tuple(picture.shape)}, got {tuple(estimates.shape)}"
         )
 
 
 def check_steps(steps: Steps) -> list[int]:
     """The numbers of steps as a list, if all are whole, none is negative, and they increase."""
-    try:
-        stops = [index(step) for step in ([steps] if isinstance(steps, int | np.integer) else steps)]
-    except TypeError:
-        stops = []
-    if not stops or stops[0] < 0 or any(a >= b for a, b in pairwise(stops)):
-        raise ValueError(f"steps must be a whole number ≥ 0 or an increasing list of such, got {steps}")
+    single = isinstance(steps, int | np.integer)
+    stops = [check_whole("steps", step, 0) for step in ([steps] if single else steps)]
+    if not stops or any(a >= b for a, b in pairwise(stops)):
+        raise ValueError(f"steps must be a whole number or an increasing list of such, got {steps}")
     return stops
