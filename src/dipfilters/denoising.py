@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Engine, MemoryBudgetError, Normalize, device_memory
+from dipfilters.filters import Engine, Normalize, check_memory, device_memory
 from dipfilters.images import check_detached, check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.networks import Architecture, vanilla
@@ -115,19 +113,30 @@ def denoise(
     columns = None
     if architecture.pad_once and 3 * _PRODUCTS_A_RUN * _seconds_of_product(noisy, architecture) > budget_s:
         columns = _affordable_columns(noisy, architecture, memory_gb)
-    elif _EXACT_BYTES * noisy.numel() > 1e9 * memory_gb:
-        raise _too_large(noisy, _EXACT_BYTES * noisy.numel(), memory_gb)
-    products, unit = 3 * (1 if columns else _PRODUCTS_A_RUN), "run" if columns else "product"
-    bar = tqdm(total=products, desc="denoising", unit=unit, disable=not progress)
+    else:
+        check_memory(_EXACT_BYTES * noisy.numel(), noisy.shape[1:], memory_gb, "memory_gb")
+    bar = tqdm(total=3, desc="denoising", unit="run", disable=not progress)
+
+    def run(picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
+        """The whole map y → z^k(y), the making of the kernel included, and the step size η that was taken."""
+        filter = _filter(picture, architecture, normalize, memory_gb)
+        if columns is None:
+            estimates = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE).estimate(steps)
+            scale = filter.scale
+        else:
+            same_columns = torch.Generator().manual_seed(seed)
+            low_rank = filter.low_rank(columns, generator=same_columns, budget_gb=memory_gb)
+            estimates = SpectralTwicing(low_rank, budget_gb=memory_gb).estimate(picture, steps)
+            scale = low_rank.scale
+        bar.update()
+        return estimates, scale
+
     with bar, device_memory(noisy.shape[1:], noisy.device):
-        path = partial(
-            _path, architecture=architecture, columns=columns, seed=seed, memory_gb=memory_gb, tick=bar.update
-        )
         for last in _LAST_STEPS:
             steps = step_grid(last, _STOPS)
-            estimates, scale = path(noisy.double(), "spectral", steps)
+            estimates, scale = run(noisy.double(), "spectral", steps)
             divergence = monte_carlo_divergence(
-                lambda y, scale=scale, steps=steps: path(y, scale, steps)[0],
+                lambda y, scale=scale, steps=steps: run(y, scale, steps)[0],  # type: ignore[misc]
                 noisy,
                 generator=torch.Generator().manual_seed(seed),
                 epsilon=sigma / 20,
@@ -136,7 +145,7 @@ def denoise(
             best = int(risks.argmin())
             if best < len(steps) - 1:
                 break
-            bar.total += products
+            bar.total += 3
         bar.total = bar.n
     return Denoised(
         picture=estimates[best].to(noisy.dtype),
@@ -148,45 +157,12 @@ def denoise(
     )
 
 
-class _Watched(TangentFilter):
-    """A filter that reports its products."""
-
-    tick: Callable[[], object] = staticmethod(lambda: None)
-
-    def times_kernel(self, columns: Tensor) -> Tensor:
-        product = super().times_kernel(columns)
-        self.tick()
-        return product
-
-
-def _path(
-    picture: Tensor,
-    normalize: Normalize,
-    steps: list[int],
-    *,
-    architecture: Architecture,
-    columns: int | None,
-    seed: int,
-    memory_gb: float,
-    tick: Callable[[], object],
-) -> tuple[Tensor, float]:
-    """The whole map y → z^k(y) of twicing with the kernel made from y, and the step size η that was taken."""
-    filter = _filter(picture, architecture, normalize, memory_gb)
-    if columns is None:
-        filter.tick = tick
-        exact = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE)
-        return exact.estimate(steps), filter.scale
-    same_columns = torch.Generator().manual_seed(seed)
-    low_rank = filter.low_rank(columns, generator=same_columns, budget_gb=memory_gb)
-    estimates = SpectralTwicing(low_rank, budget_gb=memory_gb).estimate(picture, steps)
-    tick()
-    return estimates, low_rank.scale
-
-
-def _filter(picture: Tensor, architecture: Architecture, normalize: Normalize, memory_gb: float) -> _Watched:
+def _filter(
+    picture: Tensor, architecture: Architecture, normalize: Normalize, memory_gb: float
+) -> TangentFilter:
     by_displacements: Engine = "batched" if picture.device.type == "cuda" else "cpu"
     engine: Engine = by_displacements if architecture.pad_once else "reference"
-    return _Watched(picture, architecture, normalize=normalize, engine=engine, budget_gb=memory_gb)
+    return TangentFilter(picture, architecture, normalize=normalize, engine=engine, budget_gb=memory_gb)
 
 
 def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
@@ -205,14 +181,6 @@ def _affordable_columns(noisy: Tensor, architecture: Architecture, memory_gb: fl
     pixels = noisy[0].numel()
     first = next(architecture.convolutions())
     patches = 8 * pixels * len(noisy) * first.size**2
+    check_memory(patches + 32 * pixels * _FEWEST_COLUMNS, noisy.shape[1:], memory_gb, "memory_gb")
     affordable = int((1e9 * memory_gb - patches) / (32 * pixels))
-    if affordable < _FEWEST_COLUMNS:
-        raise _too_large(noisy, patches + 32 * pixels * _FEWEST_COLUMNS, memory_gb)
     return min(pixels, max(_FEWEST_COLUMNS, min(pixels // 100, affordable)))
-
-
-def _too_large(noisy: Tensor, size: int, memory_gb: float) -> MemoryBudgetError:
-    return MemoryBudgetError(
-        f"{noisy.shape[1]}×{noisy.shape[2]} pixels need {size / 1e9:.3g} GB, over memory_gb = {memory_gb:g}; "
-        f"denoise parts of the picture, make it smaller, or raise memory_gb"
-    )

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
-from dipfilters.filters import exceeds, too_large
+from dipfilters.filters import check_memory, lanczos_largest
 from dipfilters.images import check_detached, check_picture, pixel_numbers
 
 Weights = dict[str, Tensor]
@@ -82,13 +82,7 @@ def empirical_tangent_kernel(
     outputs, height, width = output.shape
     chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
     size = output.element_size() * height * width * len(chosen)
-    if exceeds(size, budget_gb):
-        raise too_large(
-            size,
-            budget_gb,
-            f"{len(chosen)} columns of the kernel of {height}×{width} pixels take",
-            "tangent_product, fewer pixels",
-        )
+    check_memory(size, (height, width), budget_gb)
     kernel = output.new_zeros(height * width, len(chosen))
     for m, i in enumerate(chosen):
         for o in range(outputs):
@@ -110,8 +104,6 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
 
     Source: Lee and others (2019) [lee2019].
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     output, product = _kernel_products(network, input)
     n = output.numel()
 
@@ -126,11 +118,7 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
             "the tangent kernel is 0, as that of a black input is, and has no largest eigenvalue; add a "
             "constant to the input"
         )
-    if n <= 8:  # Lanczos needs more pixels than vectors
-        columns = [matvec(unit) for unit in np.eye(n)]
-        return float(np.linalg.eigvalsh(np.stack(columns))[-1])
-    operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
-    return float(eigsh(operator, k=1, which="LA", ncv=8, tol=1e-3, v0=start, return_eigenvectors=False)[0])
+    return lanczos_largest(matvec, start, 8, 1e-3)
 
 
 class LinearizedNetwork(nn.Module):
@@ -192,12 +180,7 @@ def _split(network: nn.Module) -> tuple[Weights, Weights]:
 
 def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Callable[[Weights], Tensor]:
     """The network's output as a function of its trained weights."""
-
-    def function(trained: Weights) -> Tensor:
-        output: Tensor = functional_call(network, {**frozen, **trained}, (batch,))
-        return output
-
-    return function
+    return lambda trained: functional_call(network, {**frozen, **trained}, (batch,))
 
 
 def _derivative(

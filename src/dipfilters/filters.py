@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
@@ -38,17 +38,20 @@ class MemoryBudgetError(MemoryError):
     """More memory than the stated budget, or than the device has; the message says what to do instead."""
 
 
-def exceeds(size: int, budget_gb: float) -> bool:
-    """Whether so many bytes are more than a budget in GB, which must be a positive number."""
-    check_positive("budget_gb", budget_gb)
-    return size / 1e9 > budget_gb
+def check_memory(size: float, shape: Sequence[int], budget: float, name: str = "budget_gb") -> None:
+    """Refuse work on H×W pixels that takes more bytes than a budget in GB, or a budget that is none.
 
-
-def too_large(size: int, budget_gb: float, what: str, remedy: str) -> MemoryBudgetError:
-    """The error "WHAT so many GB, over the budget; use REMEDY, or raise budget_gb"."""
-    return MemoryBudgetError(
-        f"{what} {size / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise budget_gb"
-    )
+    Raises:
+        MemoryBudgetError: With the size and what needs less.
+        ValueError: A budget that is not positive and finite.
+    """
+    check_positive(name, budget)
+    if size / 1e9 > budget:
+        raise MemoryBudgetError(
+            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; take "
+            f"products, rows or fewer columns, which need no whole matrix, a smaller picture or a part of it, "
+            f"or raise {name}"
+        )
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def device_memory(shape: Sequence[int], device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryBudgetError(
-            f"the memory of {device} ran out at {_sides(shape)} pixels; end what else uses it, take a "
+            f"the memory of {device} ran out at {shape[0]}×{shape[1]} pixels; end what else uses it, take a "
             f"smaller picture or a part of it, or move the picture to the processor with .cpu()"
         ) from error
 
@@ -142,8 +145,8 @@ class Filter(ABC):
             raise ValueError(f'engine must be "auto", "reference", "cpu" or "batched", got {engine!r}')
         if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
             raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
-        if not isinstance(normalize, str) and not 0 < normalize < math.inf:
-            raise ValueError(f"normalize as a number must be positive and finite, got {normalize}")
+        if not isinstance(normalize, str):
+            check_positive("normalize", normalize)
         self.shape = shape
         self.normalize = normalize
         self._ones = torch.ones(math.prod(shape), 1, dtype=torch.float64, device=device)
@@ -159,10 +162,6 @@ class Filter(ABC):
         self.engine = engine
 
     @abstractmethod
-    def _reference_product(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
-        """K times the columns of a matrix, in float64."""
-
-    @abstractmethod
     def _kernel_columns(self, pixels: Sequence[int]) -> Float[Tensor, "N m"]:
         """The columns of K that belong to some pixels, numbered r·W + c."""
 
@@ -173,6 +172,10 @@ class Filter(ABC):
     @abstractmethod
     def _reference_matrix(self) -> Float[Tensor, "N N"]:
         """K itself, in float64."""
+
+    def _reference_product(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
+        """K times the columns of a matrix, in float64."""
+        return self._reference_matrix() @ columns
 
     def times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
         """K times the columns of a matrix, in float64 on the filter's device, whatever ``normalize`` says.
@@ -194,7 +197,7 @@ class Filter(ABC):
 
     def _dense_kernel(self, budget_gb: float) -> Float[Tensor, "N N"]:
         """K itself, or MemoryBudgetError."""
-        self._check_dense(budget_gb)
+        check_memory(8 * len(self._ones) ** 2, self.shape, budget_gb)
         with device_memory(self.shape, self._ones.device):
             if self._job is None or self.engine == "reference":
                 return self._reference_matrix()
@@ -218,9 +221,16 @@ class Filter(ABC):
     @cached_property
     def scale(self) -> float:
         """The factor η of W = η K; 1 for a row-normalised filter, whose rows have factors of their own."""
-        if isinstance(self.normalize, str):
-            return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
-        return float(self.normalize)
+        if self.normalize != "spectral":
+            return 1.0 if self.normalize == "rows" else float(self.normalize)
+        _largest(self._kernel_diagonal())
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            return self.times_kernel(torch.from_numpy(vector.reshape(-1, 1))).cpu().numpy()[:, 0]
+
+        # The error of the value is about the square of the tolerance; products in float32 are no better.
+        work = (8, 1e-10) if self.engine == "reference" else (4, 1e-4)
+        return 1.0 / lanczos_largest(product, np.ones(len(self._ones)), *work)  # always the same start
 
     @cached_property
     def row_sums(self) -> Float[Tensor, " N"]:
@@ -230,6 +240,11 @@ class Filter(ABC):
             ValueError: A sum that is not positive, so that no weighted average can be made of its row.
         """
         return self._check_sums(self.times_kernel(self._ones)[:, 0])
+
+    @property
+    def weights(self) -> Float[Tensor, " N"]:
+        """D if the rows are normalised, else ones: D^(1/2) W D^(−1/2) is symmetric."""
+        return self.row_sums if self.normalize == "rows" else self._ones[:, 0]
 
     def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
         """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
@@ -260,9 +275,8 @@ class Filter(ABC):
 
         Cost: N kernel values a column; all row sums besides if the rows are normalised.
         """
-        self._check_columns(len(pixels), budget_gb)
-        columns = self._kernel_columns(pixel_numbers(pixels, self.shape))
-        return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
+        check_memory(8 * len(pixels) * len(self._ones), self.shape, budget_gb)
+        return self._normalized(self._kernel_columns(pixel_numbers(pixels, self.shape)))
 
     def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
         """W times a picture, or a stack of them: the same W for each channel. Same dtype and device as in.
@@ -295,10 +309,7 @@ class Filter(ABC):
 
         Cost: 8 N² bytes: 0.13 GB for 64×64 pixels, 2.1 GB for 128×128, 34 GB for 256×256.
         """
-        matrix = self._dense_kernel(budget_gb)
-        if self.normalize == "rows":
-            return matrix / self.row_sums[:, None]
-        return matrix * self.scale
+        return self._normalized(self._dense_kernel(budget_gb))
 
     def symmetric_form(self, *, budget_gb: float = 4.0) -> SymmetricForm:
         """A symmetric matrix with the eigenvalues of W, and the weights that lead back to W.
@@ -313,9 +324,9 @@ class Filter(ABC):
         """
         matrix = self._dense_kernel(budget_gb)
         if self.symmetric:
-            return SymmetricForm(matrix * self.scale, self._ones[:, 0])
-        root = self.row_sums.sqrt()
-        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.row_sums)
+            return SymmetricForm(matrix * self.scale, self.weights)
+        root = self.weights.sqrt()
+        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.weights)
 
     def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
         """The eigenvalues of W, the largest first, with its left and right eigenvectors.
@@ -326,11 +337,11 @@ class Filter(ABC):
         Cost: about 10 N³ operations (some tenths of a second for 32×32 pixels, some seconds for 64×64 on two
         cores), four N×N matrices of float64.
         """
-        self._check_dense(budget_gb, "decomposition", copies=4)
-        matrix, weights = self.symmetric_form(budget_gb=budget_gb)
+        check_memory(4 * 8 * len(self._ones) ** 2, self.shape, budget_gb)
+        matrix = self.symmetric_form(budget_gb=budget_gb).matrix
         with device_memory(self.shape, matrix.device):
             eigenvalues, vectors = torch.linalg.eigh(matrix)
-            return self._with_weights(eigenvalues.flip(0), vectors.flip(1), weights)
+            return self._decomposition(eigenvalues.flip(0), vectors.flip(1))
 
     def low_rank(
         self,
@@ -371,19 +382,13 @@ class Filter(ABC):
             raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
         if sampling not in ("uniform", "adaptive"):
             raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
-        self._check_columns(columns, budget_gb, copies=3)
-        factor = self._nystrom_factor(
-            columns, generator, rounds=1 if sampling == "uniform" else _ADAPTIVE_ROUNDS
-        )
-        return LowRankFilter(factor, self.shape, normalize=self.normalize)
-
-    def _nystrom_factor(self, count: int, generator: torch.Generator, rounds: int) -> Float[Tensor, "N m"]:
-        """B with C M⁺ Cᵀ = B Bᵀ. The first round draws uniformly; each later one looks at what is missing."""
+        check_memory(3 * 8 * columns * len(self._ones), self.shape, budget_gb)
+        rounds = min(_ADAPTIVE_ROUNDS if sampling == "adaptive" else 1, columns)
         diagonal = self._kernel_diagonal()
         largest = _largest(diagonal)
         chances = torch.ones_like(diagonal)
-        factor = diagonal.new_empty(len(diagonal), 0)
-        for part in np.array_split(np.arange(count), min(rounds, count)):
+        factor = diagonal.new_empty(len(diagonal), 0)  # B with C M⁺ Cᵀ = B Bᵀ
+        for part in np.array_split(np.arange(columns), rounds):
             draws = min(len(part), int((chances > 0).sum()))
             if draws == 0:  # nothing is missing any more
                 break
@@ -393,15 +398,19 @@ class Filter(ABC):
             values, vectors = torch.linalg.eigh(missing[chosen])
             kept = values > _ROUNDING * largest
             factor = torch.cat([factor, missing @ (vectors[:, kept] / values[kept].sqrt())], dim=1)
-            chances = diagonal - factor.square().sum(1)
-            chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)
-        return factor
+            chances = diagonal - factor.square().sum(1)  # the first round draws uniformly, later ones what is
+            chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)  # missing
+        return LowRankFilter(factor, self.shape, normalize=self.normalize)
 
-    def _with_weights(self, eigenvalues: Tensor, vectors: Tensor, weights: Tensor) -> Decomposition:
+    def _normalized(self, columns: Tensor) -> Tensor:
+        """Columns of W from columns of K."""
+        return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
+
+    def _decomposition(self, eigenvalues: Tensor, vectors: Tensor) -> Decomposition:
         """The decomposition of W from that of its symmetric form."""
         if self.symmetric:
             return Decomposition(eigenvalues, vectors, vectors)
-        root = weights.sqrt()[:, None]
+        root = self.weights.sqrt()[:, None]
         return Decomposition(eigenvalues, root * vectors, vectors / root)
 
     def _check_sums(self, sums: Tensor, first: int = 0) -> Tensor:
@@ -416,44 +425,19 @@ class Filter(ABC):
             )
         return sums
 
-    def _check_dense(self, budget_gb: float, what: str = "dense filter", copies: int = 1) -> None:
-        size = 8 * copies * len(self._ones) ** 2
-        if exceeds(size, budget_gb):
-            raise too_large(
-                size,
-                budget_gb,
-                f"the {what} of {_sides(self.shape)} pixels takes",
-                "apply(), row() or low_rank(), which need no such matrix, a smaller picture",
-            )
 
-    def _check_columns(self, count: int, budget_gb: float, copies: int = 1) -> None:
-        size = 8 * copies * count * len(self._ones)
-        if exceeds(size, budget_gb):
-            raise too_large(
-                size, budget_gb, f"{count} columns of {_sides(self.shape)} pixels take", "fewer columns"
-            )
+def lanczos_largest(
+    product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, vectors: int, tolerance: float
+) -> float:
+    """The largest eigenvalue of a symmetric matrix by its products, with so many vectors of Lanczos."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
-    def _largest_eigenvalue(self) -> float:
-        """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
-        from scipy.sparse.linalg import LinearOperator, eigsh
-
-        _largest(self._kernel_diagonal())
-        n = len(self._ones)
-        if n <= 8:  # Lanczos needs more pixels than vectors
-            return float(torch.linalg.eigvalsh(self._kernel_columns(range(n)))[-1])
-
-        def product(vector: np.ndarray) -> np.ndarray:
-            return self.times_kernel(torch.from_numpy(vector.reshape(n, -1))).cpu().numpy()
-
-        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        # The error of the value is about the square of tol; products in float32 are no better than that.
-        options = {"ncv": 4, "tol": 1e-4} if self.engine in _ENGINES else {"ncv": 8, "tol": 1e-10}
-        value = eigsh(operator, k=1, which="LA", v0=np.ones(n), return_eigenvectors=False, **options)
-        return float(value[0])
-
-
-def _sides(shape: Sequence[int]) -> str:
-    return f"{shape[0]}×{shape[1]}"
+    n = len(start)
+    if n <= 8:  # Lanczos needs more entries than vectors
+        return float(np.linalg.eigvalsh(np.stack([product(unit) for unit in np.eye(n)]))[-1])
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    options = {"ncv": vectors, "tol": tolerance, "return_eigenvectors": False}
+    return float(eigsh(operator, k=1, which="LA", v0=start, **options)[0])
 
 
 def _largest(diagonal: Tensor) -> float:
@@ -473,15 +457,13 @@ class KernelFilter(Filter):
     ::
 
         K_ij = k(p_i, p_j) · exp(−‖r_i − r_j‖² / s²)         r_i: the position of pixel i
-        K_ij = 0 where r_i and r_j are more than ``window`` rows or columns apart
         W = D⁻¹ K, D = diag(K 1)     normalize="rows": each row is a weighted average
         W = K / λ_max(K)             normalize="spectral": symmetric, largest eigenvalue 1
         W = η K                      normalize=η: symmetric
 
-    The factor in the positions is there if ``spatial`` is given, and the search window if ``window`` is. A
-    window may make eigenvalues negative, so that twicing diverges: it is for one application. A Gaussian
-    blur, the bilateral filter and non-local means are this filter with a Gaussian kernel of infinite
-    bandwidth and a finite s, with 1×1 patches and a finite s, and with larger patches and any s or window.
+    The factor in the positions is there if ``spatial`` is given. A Gaussian blur, the bilateral filter and
+    non-local means are this filter with a Gaussian kernel of infinite bandwidth and a finite s, with 1×1
+    patches and a finite s, and with larger patches and any s.
 
     Args:
         image: The picture whose patches are compared: (C, H, W), values in [0, 1].
@@ -489,13 +471,12 @@ class KernelFilter(Filter):
         patch_size: The side of a patch, odd.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
         spatial: s in pixels, or None for all pairs of pixels alike.
-        window: How many rows and columns away a pixel may be, or None for all pixels.
         padding: What the patches see beyond the border; see :func:`dipfilters.extract_patches`.
         engine: What computes products and dense matrices; see :class:`Filter`.
 
     Raises:
         PictureError, ValueError: As :func:`dipfilters.extract_patches`; an unknown ``normalize``; a
-            ``spatial`` that is not positive, a ``window`` below 0; an engine that does not know the kernel.
+            ``spatial`` that is not positive; an engine that does not know the kernel.
 
     Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the engine
     ``"cpu"`` on two cores; ten times that by the reference, which keeps them up to 90×90 pixels.
@@ -511,25 +492,21 @@ class KernelFilter(Filter):
         patch_size: int,
         normalize: Normalize,
         spatial: float | None = None,
-        window: int | None = None,
         padding: Padding = "reflect",
         engine: Engine = "auto",
     ) -> None:
-        if window is not None:
-            check_whole("window", window, 0)
         if spatial is not None and not (spatial > 0 and spatial**2 > 0):  # the square of 1e-200 is 0
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
         check_patch_size(image, patch_size, padding)
         check_detached(image, "image")
         padded = pad(image.double()[None], patch_size // 2, padding)[0]
-        program = program_of_kernel(kernel, patch_size, spatial=spatial, window=window)
+        program = program_of_kernel(kernel, patch_size, spatial)
         job = None if program is None else KernelJob(program, padded)
         super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self._padded = padded
         self.kernel = kernel
         self.patch_size = patch_size
         self.spatial = spatial
-        self.window = window
 
     @cached_property
     def _patches(self) -> Float[Tensor, "N d"]:
@@ -542,49 +519,41 @@ class KernelFilter(Filter):
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
         return self._rows(torch.as_tensor(pixels, device=self._patches.device)).T
 
-    def _rows(self, pixels: Tensor) -> Tensor:
-        """Rows of K, filled tile by tile, since a kernel needs several times the memory of its result."""
-        rows = self._patches.new_empty(len(pixels), len(self._patches))
-        for part in self._tiles(torch.arange(len(pixels))):
-            rows[part] = self._tile(pixels[part])
-        return rows
-
-    def _tile(self, pixels: Tensor) -> Tensor:
-        """The rows of K that belong to ``pixels``."""
-        # All pixels in their order: the same matrix twice, which the kernel knows how to use.
-        part = self._patches if torch.equal(pixels, self._every) else self._patches[pixels]
-        tile = self.kernel(part, self._patches)
-        if self.spatial is not None or self.window is not None:
-            down = pixels[:, None] // self.shape[1] - self._every // self.shape[1]
-            right = pixels[:, None] % self.shape[1] - self._every % self.shape[1]
-            if self.spatial is not None:
-                squared = down.square() + right.square()
-                tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
-            if self.window is not None:
-                tile = tile * (torch.maximum(down.abs(), right.abs()) <= self.window)
-        return tile
-
-    def _tiles(self, numbers: Tensor) -> list[Tensor]:
-        height = max(1, _TILE_ENTRIES // len(self._patches))
-        return [numbers[start : start + height] for start in range(0, len(numbers), height)]
-
     @cached_property
     def _every(self) -> Tensor:
         return torch.arange(len(self._patches), device=self._patches.device)
+
+    def _rows(self, pixels: Tensor) -> Tensor:
+        rows, start = self._patches.new_empty(len(pixels), len(self._patches)), 0
+        for tile in self._tiles(pixels):
+            rows[start : start + len(tile)] = tile
+            start += len(tile)
+        return rows
+
+    def _tiles(self, pixels: Tensor) -> Iterator[Tensor]:
+        """The rows of K that belong to pixels, a few at a time: a kernel needs several times their memory."""
+        for part in torch.split(pixels, max(1, _TILE_ENTRIES // len(self._patches))):
+            # All pixels in their order: the same matrix twice, which the kernel knows how to use.
+            patches = self._patches if torch.equal(part, self._every) else self._patches[part]
+            tile = self.kernel(patches, self._patches)
+            if self.spatial is not None:
+                down = part[:, None] // self.shape[1] - self._every // self.shape[1]
+                right = part[:, None] % self.shape[1] - self._every % self.shape[1]
+                squared = down.square() + right.square()
+                tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
+            yield tile
 
     @cached_property
     def _kept_kernel(self) -> Tensor:
         return self._rows(self._every)
 
-    def _reference_product(self, columns: Tensor) -> Tensor:
-        n = len(self._patches)
-        if n * n <= _LARGEST_KEPT:
-            return self._kept_kernel @ columns
-        return torch.cat([self._tile(pixels) @ columns for pixels in self._tiles(self._every)])
-
     def _reference_matrix(self) -> Tensor:
-        n = len(self._patches)
-        return self._kept_kernel if n * n <= _LARGEST_KEPT else self._rows(self._every)
+        return self._kept_kernel if len(self._every) ** 2 <= _LARGEST_KEPT else self._rows(self._every)
+
+    def _reference_product(self, columns: Tensor) -> Tensor:
+        if len(self._every) ** 2 <= _LARGEST_KEPT:
+            return self._kept_kernel @ columns
+        return torch.cat([tile @ columns for tile in self._tiles(self._every)])
 
 
 class LowRankFilter(Filter):
@@ -615,13 +584,12 @@ class LowRankFilter(Filter):
 
         Cost: 4 N m² operations, and as much memory as B twice.
         """
-        self._check_columns(2 * self.rank, budget_gb)
-        weights = self._ones[:, 0] if self.symmetric else self.row_sums
-        factor = self.factor if self.symmetric else self.factor / weights.sqrt()[:, None]
+        check_memory(2 * 8 * self.factor.numel(), self.shape, budget_gb)
+        factor = self.factor / self.weights.sqrt()[:, None]
         values, vectors = torch.linalg.eigh(factor.T @ factor)  # the eigenvalues of B Bᵀ that are not 0
         kept = values > _ROUNDING * values[-1]
         values, vectors = values[kept].flip(0), vectors[:, kept].flip(1)
-        return self._with_weights(values * self.scale, factor @ (vectors / values.sqrt()), weights)
+        return self._decomposition(values * self.scale, factor @ (vectors / values.sqrt()))
 
     def _reference_product(self, columns: Tensor) -> Tensor:
         return self.factor @ (self.factor.T @ columns)

@@ -6,6 +6,7 @@ A noise level is in the same unit, so that the "sigma = 25" of the literature is
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -33,38 +34,8 @@ class Picture:
     credit: str
 
 
-PICTURES: dict[str, Picture] = {
-    "camera": Picture("camera.png", "Camera operator", "CC0 1.0", "Lav Varshney"),
-    "astronaut": Picture("astronaut.png", "Eileen Collins, astronaut", "Public domain", "NASA"),
-    "chelsea": Picture("chelsea.png", "Chelsea the cat", "CC0 1.0", "Stéfan van der Walt"),
-    "coffee": Picture(
-        "coffee.png", "Cup of coffee", "CC0 1.0", "Rachel Michetti, by courtesy of Pikolo Espresso Bar"
-    ),
-    "brick": Picture(
-        "brick.png", "Brick wall", "CC0 1.0", "CC0 Textures (Bricks25); cropped and warped for scikit-image"
-    ),
-    "grass": Picture(
-        "grass.png", "Grass", "CC0 1.0", "linolafett on DeviantArt; cropped and made grey for scikit-image"
-    ),
-    "gravel": Picture(
-        "gravel.png", "Gravel", "CC0 1.0", "CC0 Textures (Gravel04); cropped and made grey for scikit-image"
-    ),
-    "clock": Picture(
-        "clock_motion.png", "Wall clock, blurred by motion", "Public domain", "Stéfan van der Walt"
-    ),
-    "text": Picture("text.png", "Printed text", "Public domain", "Wikipedia, file Corner.png"),
-    "cell": Picture(
-        "cell.png", "Cell floating in saline", "CC0 1.0", "Paul Müller and others, Optics Express 26(8), 2018"
-    ),
-    "retina": Picture("retina.jpg", "Human retina", "CC0 1.0", "Mikael Häggström, 2014"),
-    "microaneurysms": Picture(
-        "microaneurysms.png",
-        "Retina with microaneurysms",
-        "CC0 1.0",
-        "Andreas Maier, High-Resolution Fundus Image Database",
-    ),
-    "hubble": Picture("hubble_deep_field.jpg", "Hubble eXtreme Deep Field", "Public domain", "NASA"),
-}
+_LIST = Path(__file__).parent / "data/pictures.json"
+PICTURES = {name: Picture(**entry) for name, entry in json.loads(_LIST.read_text("utf-8")).items()}
 """The pictures known by name, all inside scikit-image's wheel, so that nothing is downloaded."""
 
 

@@ -83,10 +83,8 @@ class LanczosTwicing:
         self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
-        start, root = noisy.double().reshape(len(noisy), -1), _root(filter)
-        start = start if root is None else start * root.to(start)
         rescale = not filter.knows_scale
-        self._krylov = _Krylov(filter, start, root, rescale=rescale)
+        self._krylov = _Krylov(filter, noisy.reshape(len(noisy), -1), rescale=rescale)
         while True:
             self._krylov.extend()
             self._krylov.check_spectrum()
@@ -164,11 +162,6 @@ class LanczosTwicing:
         return relative
 
 
-def _root(filter: Filter) -> Tensor | None:
-    """The diagonal of D^(1/2), or None if W is symmetric."""
-    return None if filter.symmetric else filter.row_sums.sqrt()
-
-
 def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """1 − (1 − λ)^k, the steps along a new first axis."""
     gains: np.ndarray = 1.0 - (1.0 - values) ** steps.reshape(-1, *[1] * values.ndim)
@@ -180,8 +173,7 @@ class _Krylov:
 
     Args:
         filter: W.
-        start: b, for A = D^(1/2) W D^(−1/2).
-        root: The diagonal of D^(1/2), or None for A = W.
+        start: y, for b = D^(1/2) y and A = D^(1/2) W D^(−1/2).
         rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
 
     Attributes:
@@ -190,16 +182,10 @@ class _Krylov:
         unit: The largest eigenvalue of T before it was made one, with ``rescale``.
     """
 
-    def __init__(
-        self,
-        filter: Filter,
-        start: Float[Tensor, "C N"],
-        root: Float[Tensor, " N"] | None,
-        *,
-        rescale: bool = False,
-    ) -> None:
-        self._filter, self._root, self._rescale = filter, root, rescale
-        self.unit = 1.0
+    def __init__(self, filter: Filter, start: Float[Tensor, "C N"], *, rescale: bool = False) -> None:
+        self._filter, self._rescale, self.unit = filter, rescale, 1.0
+        self._root = filter.weights.sqrt()
+        start = start.to(self._root) * self._root
         norms = start.norm(dim=1)
         self._basis = [_unit(start, norms)]
         self._diagonal: list[np.ndarray] = []
@@ -273,15 +259,13 @@ class _Krylov:
         basis = torch.stack(self._basis[:-1], dim=1)
         scaled = coefficients.to(basis) * torch.from_numpy(self.norms).to(basis)[:, None]
         sums: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis)
-        return sums if self._root is None else sums / self._root
+        return sums / self._root
 
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
-        if self._rescale:  # A = K, whose largest eigenvalue is found on the way
-            return self._filter.times_kernel(vectors.T).T.to(vectors)
-        pictures = vectors if self._root is None else vectors / self._root
-        product = self._filter.apply(pictures.reshape(-1, *self._filter.shape)).reshape(vectors.shape)
-        return product if self._root is None else product * self._root
+        # A = K with ``rescale``, whose largest eigenvalue is found on the way.
+        scale = 1.0 if self._rescale else self._filter.scale
+        return self._filter.times_kernel((vectors / self._root).T).T * scale / self._root
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
@@ -341,9 +325,7 @@ def estimated_degrees_of_freedom(
     check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    root = _root(filter)
-    start = 2.0 * signs.double() - 1.0
-    krylov = _Krylov(filter, start if root is None else start.to(root), root)
+    krylov = _Krylov(filter, 2.0 * signs.double() - 1.0)
     while True:
         krylov.extend()
         krylov.check_spectrum()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -169,6 +169,7 @@ def autoencoder(
     down: Downsampling = "pool",
     up: Upsampling = "bilinear",
     padding: Padding = "circular",
+    side_channels: float | None = None,
 ) -> Architecture:
     """An encoder-decoder: a convolution at full size, one at each smaller one, one on the way up, and a 1×1.
 
@@ -179,54 +180,35 @@ def autoencoder(
         down: Halve by 2×2 average pooling, or by the stride of the convolution.
         up: How the size is doubled.
         padding: Of each convolution.
+        side_channels: Of a skip branch around each scale, see :func:`skip`; None for no such branch.
 
     Raises:
         ValueError: Fewer than one scale, or what a layer refuses.
     """
-    return _encoder_decoder(scales, kernel_size, slope, down, up, padding, side=None)
-
-
-def skip(
-    scales: int,
-    kernel_size: int,
-    *,
-    slope: float = 0.0,
-    down: Downsampling = "pool",
-    up: Upsampling = "bilinear",
-    padding: Padding = "circular",
-    side_channels: float = 1.0,
-) -> Architecture:
-    """An :func:`autoencoder` with a skip branch, a 1×1 convolution and its activation, around each scale.
-
-    Args:
-        side_channels: Channels of a skip branch, as a multiple of the network's width.
-
-    The other arguments are those of :func:`autoencoder`, and so are the errors.
-
-    Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
-    """
-    side = (Convolution(1, channels=side_channels), Activation(slope))
-    return _encoder_decoder(scales, kernel_size, slope, down, up, padding, side)
-
-
-def _encoder_decoder(
-    scales: int,
-    kernel_size: int,
-    slope: float,
-    down: Downsampling,
-    up: Upsampling,
-    padding: Padding,
-    side: tuple[Layer, ...] | None,
-) -> Architecture:
     check_whole("scales", scales, 1)
     if down not in ("pool", "stride"):
         raise ArchitectureError(f'down must be "pool" or "stride", got {down!r}')
     block = (Convolution(kernel_size), Activation(slope))
     half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
+    side = (Convolution(1, channels=side_channels), Activation(slope)) if side_channels is not None else None
     inner: tuple[Layer, ...] = half
     for _ in range(scales - 1):
         inner = (*half, Resampled(inner, up, side), *block)
     return Architecture((*block, Resampled(inner, up, side), *block, Convolution(1)), padding)
+
+
+def skip(scales: int, kernel_size: int, *, side_channels: float = 1.0, **options: Any) -> Architecture:
+    """An :func:`autoencoder` with a skip branch, a 1×1 convolution and its activation, around each scale.
+
+    Args:
+        side_channels: Channels of a skip branch, as a multiple of the network's width.
+
+    The other arguments, ``slope``, ``down``, ``up`` and ``padding``, are those of :func:`autoencoder`, and so
+    are the errors.
+
+    Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
+    """
+    return autoencoder(scales, kernel_size, side_channels=side_channels, **options)
 
 
 def _check_order(layers: tuple[Layer, ...]) -> None:
@@ -303,13 +285,14 @@ class ScaledConvolution(nn.Module):
     Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; He and others (2015) [he2015].
     """
 
-    def __init__(self, weight: Tensor, layer: Convolution, gain: float, plan: _Plan) -> None:
+    def __init__(
+        self, weight: Tensor, layer: Convolution, gain: float, padding: Padding | None, tangent: bool
+    ) -> None:
         super().__init__()
         scale = gain / math.sqrt(weight[0].numel())
-        tangent = plan.parametrization == "tangent"
         self.scale = scale if tangent else 1.0
         self.weight = nn.Parameter(weight if tangent else weight * scale, requires_grad=layer.trained)
-        self.padding, self.stride = plan.padding, layer.stride
+        self.padding, self.stride = padding, layer.stride
 
     @property
     def effective_weight(self) -> Tensor:
@@ -382,10 +365,34 @@ def build(
         check_whole(name, value, 1)
     check_parametrization(parametrization)
     padding = None if architecture.pad_once else architecture.padding
-    plan = _Plan(width, padding, parametrization, generator)
-    network, inputs = plan.modules(architecture.layers[:-1], channels)
+
+    def convolution(layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
+        shape = (outputs, inputs, layer.size, layer.size)
+        weight = torch.randn(shape, generator=generator, device=generator.device)
+        return ScaledConvolution(weight, layer, gain, padding, parametrization == "tangent")
+
+    def modules(layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
+        """The modules of ``layers`` that take ``channels``, and how many they put out."""
+        sequence = nn.Sequential()
+        for layer, gain in with_gains(layers):
+            if isinstance(layer, Convolution):
+                outputs = max(1, round(layer.channels * width))
+                sequence.append(convolution(layer, channels, outputs, gain))
+                channels = outputs
+            elif isinstance(layer, Activation):
+                sequence.append(nn.LeakyReLU(layer.slope))
+            elif isinstance(layer, Pooling):
+                sequence.append(_Function(pool))
+            else:
+                inner, below = modules(layer.inner, channels)
+                side, beside = (None, 0) if layer.side is None else modules(layer.side, channels)
+                sequence.append(_Around(layer, inner, side))
+                channels = below + beside
+        return sequence, channels
+
+    network, inputs = modules(architecture.layers[:-1], channels)
     *_, last = architecture.convolutions()
-    network.append(plan.convolution(last, inputs, outputs, gain=1.0))
+    network.append(convolution(last, inputs, outputs, gain=1.0))
     if architecture.pad_once:
         network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
     return network
@@ -395,40 +402,3 @@ def check_parametrization(parametrization: str) -> None:
     """Refuse what is neither ``"tangent"`` nor ``"standard"``."""
     if parametrization not in ("tangent", "standard"):
         raise ValueError(f'parametrization must be "tangent" or "standard", got {parametrization!r}')
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all layers of a built network share."""
-
-    width: int
-    padding: Padding | None
-    parametrization: Parametrization
-    generator: torch.Generator
-
-    def modules(self, layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
-        """The modules of ``layers`` that take ``channels``, and how many they put out."""
-        sequence = nn.Sequential()
-        for layer, gain in with_gains(layers):
-            if isinstance(layer, Convolution):
-                outputs = max(1, round(layer.channels * self.width))
-                sequence.append(self.convolution(layer, channels, outputs, gain))
-                channels = outputs
-            elif isinstance(layer, Activation):
-                sequence.append(nn.LeakyReLU(layer.slope))
-            elif isinstance(layer, Pooling):
-                sequence.append(_Function(pool))
-            else:
-                inner, below = self.modules(layer.inner, channels)
-                side, beside = None, 0
-                if layer.side is not None:
-                    side, beside = self.modules(layer.side, channels)
-                sequence.append(_Around(layer, inner, side))
-                channels = below + beside
-        return sequence, channels
-
-    def convolution(self, layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
-        """One convolution with its random weights."""
-        shape = (outputs, inputs, layer.size, layer.size)
-        weight = torch.randn(shape, generator=self.generator, device=self.generator.device)
-        return ScaledConvolution(weight, layer, gain, self)

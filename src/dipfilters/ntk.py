@@ -33,8 +33,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
-from dipfilters.filters import Engine, Filter, KernelJob, Normalize, exceeds, too_large
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage, box_mean
+from dipfilters.filters import Engine, Filter, KernelJob, Normalize, check_memory
 from dipfilters.images import check_detached, check_picture
 from dipfilters.kernels import cosine_of_angle, kappa0, kappa1, leaky_relu_weights
 from dipfilters.networks import (
@@ -168,9 +168,6 @@ class TangentFilter(Filter):
     def _kernel(self) -> Tensor:
         return _dense(self.architecture, self._image, self.parametrization, self._budget_gb)[1]
 
-    def _reference_product(self, columns: Tensor) -> Tensor:
-        return self._kernel @ columns
-
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
         if self._job is None or "_kernel" in vars(self):
             return self._kernel[:, list(pixels)]
@@ -217,13 +214,9 @@ def _dense(
 ) -> tuple[Tensor, Tensor]:
     """Sigma and Theta between all pixels."""
     padded = _padded(architecture, image)
-    n, height, width = image[0].numel(), *image.shape[1:]
+    n = image[0].numel()
     copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
-    size = 8 * copies * padded[0].numel() ** 2
-    if exceeds(size, budget_gb):
-        raise too_large(
-            size, budget_gb, f"a dense kernel of {height}×{width} pixels takes", "a smaller picture"
-        )
+    check_memory(8 * copies * padded[0].numel() ** 2, image.shape[1:], budget_gb)
     padding = None if architecture.pad_once else architecture.padding
     # The first state has no name here, so that its two matrices go when the first layer is done with them.
     whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
@@ -248,10 +241,7 @@ def _columns(
     reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
     seen = padded[0].numel()
     size = 8 * (height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2)
-    if exceeds(size, budget_gb):
-        raise too_large(
-            size, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer columns"
-        )
+    check_memory(size, (height, width), budget_gb)
     patches = F.unfold(padded[None], first.size)[0]  # (d, N')
     beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
     powers = patches.square().mean(0).reshape(beyond)
@@ -300,10 +290,8 @@ def _through(
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
             below = _resampled(partial(upsample, size=size, up=layer.up), below)
-            if layer.side is None:
-                state = below
-            else:
-                state = _concatenated(below, _through(layer.side, state, padding, parametrization))
+            side = None if layer.side is None else _through(layer.side, state, padding, parametrization)
+            state = below if side is None else _concatenated(below, side)
     return state
 
 
@@ -328,7 +316,7 @@ def _averaged(kernel: Tensor, layer: Convolution, padding: Padding | None) -> Te
     result = kernel.new_empty([(length - size) // step + 1 for length in kernel.shape])
     # Row by row: a matrix over 30 MB is ten times slower for each of its entries.
     for i in range(len(result)):
-        row = _box_mean(kernel[i * step : i * step + size], size)
+        row = box_mean(kernel[i * step : i * step + size], size, (0, 2), (1, 3))
         result[i] = row[0, ::step, ::step, ::step]
     return result
 
@@ -337,24 +325,7 @@ def _averaged_power(power: Tensor, layer: Convolution, padding: Padding | None) 
     """The diagonal of A(Sigma) from that of Sigma."""
     if padding is not None:
         power = pad(power[None, None], layer.size // 2, padding)[0, 0]
-    return _box_mean(power, layer.size)[:: layer.stride, :: layer.stride]
-
-
-def _box_mean(values: Tensor, size: int) -> Tensor:
-    """The mean over size² offsets of a picture (h, w), or over common offsets of its pixels (h, w, H, W).
-
-    Both in one order of summation, so that a kernel's diagonal and a power are the same to the last digit.
-    """
-    for axis in (0, 1):
-        axes = range(axis, values.ndim, 2)
-        parts = []
-        for offset in range(size):
-            part = values
-            for a in axes:
-                part = part.narrow(a, offset, values.shape[a] - size + 1)
-            parts.append(part)
-        values = sum(parts[1:], start=parts[0])
-    return values / size**2
+    return box_mean(power, layer.size)[:: layer.stride, :: layer.stride]
 
 
 def _activated(slope: float, state: _State) -> _State:

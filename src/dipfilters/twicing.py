@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,14 +25,6 @@ class DivergenceError(ArithmeticError):
     """Twicing whose residual grows: an eigenvalue of the filter lies below 0 or above 2."""
 
 
-@runtime_checkable
-class LinearFilter(Protocol):
-    """What twicing needs of a filter: its product with a picture."""
-
-    def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-        """W times a picture."""
-
-
 # Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
 NEGLIGIBLE = 1e-6
 
@@ -47,8 +38,7 @@ def check_spectrum(least: float, largest: float) -> None:
     if least < -NEGLIGIBLE or largest > 2.0:
         raise DivergenceError(
             f"the filter's eigenvalues reach from {least:.3g} to {largest:.3g} at least, and twicing "
-            f"diverges outside [0, 2]; use a smaller factor than the present one, or all pairs of pixels "
-            f"instead of a search window"
+            f"diverges outside [0, 2]; use a smaller factor than the present one"
         )
 
 
@@ -58,9 +48,7 @@ def step_grid(last: int, count: int = 60) -> list[int]:
     return [int(k) for k in np.unique(np.geomspace(1, last, count).round())]
 
 
-def twicing(
-    filter: LinearFilter, noisy: Float[Tensor, "C H W"], *, steps: Steps
-) -> Float[Tensor, "*steps C H W"]:
+def twicing(filter: Filter, noisy: Float[Tensor, "C H W"], *, steps: Steps) -> Float[Tensor, "*steps C H W"]:
     """Iterate the filter on the residual.
 
     ::
@@ -68,7 +56,7 @@ def twicing(
         z⁰ = 0,   z^{k+1} = z^k + W (y − z^k)
 
     Args:
-        filter: W, as anything with ``apply``.
+        filter: W.
         noisy: The picture y.
         steps: The number k of steps, giving z^k; or an increasing list of such numbers, giving a stack.
 
@@ -92,8 +80,7 @@ def twicing(
             if not float(residual.detach().norm()) <= limit:
                 raise DivergenceError(
                     f"twicing diverged by step {k}: an eigenvalue of the filter lies outside [0, 2]; "
-                    f"use a smaller factor than the present one, or all pairs of pixels instead of a search "
-                    f"window"
+                    f"use a smaller factor than the present one"
                 )
             estimate = estimate + filter.apply(residual)
         if k in stops:
@@ -336,8 +323,8 @@ def _check_estimates(estimates: Tensor, picture: Tensor, name: str, axes: Collec
 
 def check_steps(steps: Steps) -> list[int]:
     """The numbers of steps as a list, if all are whole, none is negative, and they increase."""
-    single = isinstance(steps, int | np.integer)
-    stops = [check_whole("steps", step, 0) for step in ([steps] if single else steps)]
+    several = steps if isinstance(steps, Sequence) else [steps]
+    stops = [check_whole("steps", step, 0) for step in several]
     if not stops or any(a >= b for a, b in pairwise(stops)):
         raise ValueError(f"steps must be a whole number or an increasing list of such, got {steps}")
     return stops

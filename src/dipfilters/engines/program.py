@@ -52,25 +52,21 @@ class KernelProgram:
         S_t(u) = mean_c x(c, u) x(c, u + t),   Theta_t = 0,   then stage after stage
 
         K(u, u + t) = f(t) · S, Theta or exp(−(pp − 2 S + qq)/h²)       pp, qq: S of each pixel with itself
-        f(t) = exp(−‖t‖²/s²) if |t_r|, |t_c| ≤ window, else 0
+        f(t) = exp(−‖t‖²/s²)
 
-    The result is smaller than the padded picture by ``shrink`` rows and columns. K is symmetric. It has no
-    negative eigenvalue without a window; with one it may have, and twicing then diverges: a window is for
-    one application.
+    The result is smaller than the padded picture by ``shrink`` rows and columns. K is symmetric.
 
     Attributes:
         stages: The chain.
         read: ``"sigma"`` for S, ``"theta"``, or ``"gaussian"``, whose chain is made of means alone.
         bandwidth: h of the Gaussian.
         spatial: s in pixels, or None for all displacements alike.
-        window: The largest displacement along each axis, or None for all.
     """
 
     stages: tuple[MeanStage | ActivationStage, ...]
     read: Read
     bandwidth: float = math.inf
     spatial: float | None = None
-    window: int | None = None
 
     @property
     def shrink(self) -> int:
@@ -110,8 +106,6 @@ class KernelProgram:
         factor = torch.ones_like(distances)
         if self.spatial is not None:
             factor = torch.exp(-(distances**2) / self.spatial**2)
-        if self.window is not None:
-            factor = factor * (distances <= self.window)
         return factor
 
     def powers(self, padded: Float[Tensor, "C h w"]) -> list[Float[Tensor, "_h _w"]]:
@@ -137,36 +131,41 @@ class KernelProgram:
         return value.reshape(height * width)
 
 
-def box_mean(planes: Float[Tensor, "*batch h w"], size: int) -> Float[Tensor, "*batch _h _w"]:
-    """The mean over size × size offsets, without padding.
+def box_mean(
+    values: Tensor, size: int, rows: tuple[int, ...] = (-2,), columns: tuple[int, ...] = (-1,)
+) -> Tensor:
+    """The mean over size × size offsets, without padding: of planes, or common ones of several axes.
 
     By slices, which read 2·size numbers for each where pooling reads size². Pooling would also wake torch's
     threads, which wait for each other longer than a small plane takes.
     """
     if size == 1:
-        return planes
-    for axis in (-2, -1):
-        length = planes.shape[axis] - size + 1
-        total = planes.narrow(axis, 0, length) + planes.narrow(axis, 1, length)
+        return values
+    for axes in (rows, columns):
+        total = _slice(values, axes, 0, size) + _slice(values, axes, 1, size)
         for offset in range(2, size):
-            total += planes.narrow(axis, offset, length)
-        planes = total
-    return planes.div_(size**2)
+            total += _slice(values, axes, offset, size)
+        values = total
+    return values.div_(size**2)
 
 
-def program_of_kernel(
-    kernel: Kernel, patch_size: int, *, spatial: float | None = None, window: int | None = None
-) -> KernelProgram | None:
+def _slice(values: Tensor, axes: tuple[int, ...], offset: int, size: int) -> Tensor:
+    for axis in axes:
+        values = values.narrow(axis, offset, values.shape[axis] - size + 1)
+    return values
+
+
+def program_of_kernel(kernel: Kernel, patch_size: int, spatial: float | None = None) -> KernelProgram | None:
     """The program of a kernel between patches, for a picture padded by ``patch_size // 2``.
 
     None for a kernel of the reader's own: its products are computed tile by tile.
     """
     if isinstance(kernel, GaussianKernel):
-        return KernelProgram((MeanStage(patch_size),), "gaussian", kernel.bandwidth, spatial, window)
+        return KernelProgram((MeanStage(patch_size),), "gaussian", kernel.bandwidth, spatial)
     if isinstance(kernel, ArcCosineKernel):
         stages = (MeanStage(patch_size), ActivationStage())
-        return KernelProgram(stages, "sigma", spatial=spatial, window=window)
+        return KernelProgram(stages, "sigma", spatial=spatial)
     if isinstance(kernel, OneLayerTangentKernel):
         both = (MeanStage(patch_size, part=1.0), ActivationStage(), MeanStage(1, part=1.0))
-        return KernelProgram(both, "theta", spatial=spatial, window=window)
+        return KernelProgram(both, "theta", spatial=spatial)
     return None
