@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -34,15 +33,13 @@ class Denoised:
     Attributes:
         picture: z^k, of the shape and dtype of the noisy picture; not clipped to [0, 1].
         steps: k, the number of steps of twicing, which stands for steps of gradient descent.
-        method: ``"exact"``, or ``"low rank"`` for the Nyström approximation.
-        columns: From how many columns the low rank was made; None if exact.
+        columns: From how many columns of the kernel it was approximated, by Nyström; None if exact.
         risk: Stein's estimate of the mean squared error per value, by which k was chosen.
         seconds: How long it took.
     """
 
     picture: Float[Tensor, "C H W"] = field(repr=False, compare=False)
     steps: int
-    method: Literal["exact", "low rank"]
     columns: int | None
     risk: float
     seconds: float
@@ -150,7 +147,6 @@ def denoise(
     return Denoised(
         picture=estimates[best].to(noisy.dtype),
         steps=steps[best],
-        method="low rank" if columns else "exact",
         columns=columns,
         risk=float(risks[best]),
         seconds=time.perf_counter() - begun,

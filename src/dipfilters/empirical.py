@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
 from dipfilters.filters import check_memory, lanczos_largest
-from dipfilters.images import check_detached, check_picture, pixel_numbers
+from dipfilters.images import check_detached, check_picture, check_shape, pixel_numbers
 
 Weights = dict[str, Tensor]
 
@@ -33,18 +33,15 @@ def tangent_product(
     Only weights that require a gradient count. Nothing of the size of J is stored.
 
     Raises:
-        PictureError: The input is no picture.
-        ValueError: A picture of another shape than the output, or no weight that requires a gradient.
+        PictureError: The input is no picture; a picture of another shape than the output.
+        ValueError: No weight that requires a gradient.
 
     Cost: about five forward passes, and twice the memory of the weights.
 
     Source: Novak and others (2020) [novak2020].
     """
     output, product = _kernel_products(network, input)
-    if picture.shape != output.shape:
-        raise ValueError(
-            f"picture must have the shape of the output, {tuple(output.shape)}, got {tuple(picture.shape)}"
-        )
+    check_shape("picture", picture.shape, output.shape, "the output")
     check_detached(picture, "picture")
     return product(picture.to(output))
 
@@ -114,10 +111,7 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
     # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
     start = np.linspace(1.0, 1.5, n)
     if not matvec(start).any():
-        raise ValueError(
-            "the tangent kernel is 0, as that of a black input is, and has no largest eigenvalue; add a "
-            "constant to the input"
-        )
+        raise ValueError("the tangent kernel is 0, as that of a black input is; add a constant to the input")
     return lanczos_largest(matvec, start, 8, 1e-3)
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from dipfilters.engines import batched, cpu
 from dipfilters.engines.program import KernelProgram, program_of_kernel
-from dipfilters.images import PictureError, check_detached, check_pixels, pixel_numbers
+from dipfilters.images import check_detached, check_pixels, check_shape, pixel_numbers
 from dipfilters.kernels import Kernel
-from dipfilters.parameters import check_positive, check_whole
+from dipfilters.parameters import check_choice, check_positive, check_whole
 from dipfilters.patches import Padding, check_patch_size, pad, unfold
 
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
@@ -48,9 +48,8 @@ def check_memory(size: float, shape: Sequence[int], budget: float, name: str = "
     check_positive(name, budget)
     if size / 1e9 > budget:
         raise MemoryBudgetError(
-            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; take "
-            f"products, rows or fewer columns, which need no whole matrix, a smaller picture or a part of it, "
-            f"or raise {name}"
+            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; use "
+            f"apply() or fewer columns, take a smaller picture or a part of it, or raise {name}"
         )
 
 
@@ -141,12 +140,11 @@ class Filter(ABC):
         engine: Engine = "reference",
         job: KernelJob | None = None,
     ) -> None:
-        if engine not in ("auto", "reference", *_ENGINES):
-            raise ValueError(f'engine must be "auto", "reference", "cpu" or "batched", got {engine!r}')
-        if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
-            raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
-        if not isinstance(normalize, str):
-            check_positive("normalize", normalize)
+        check_choice("engine", engine, Engine)
+        if isinstance(normalize, str):
+            check_choice("normalize as a word", normalize, Literal["rows", "spectral"])
+        else:
+            check_positive("normalize as a number", normalize)
         self.shape = shape
         self.normalize = normalize
         self._ones = torch.ones(math.prod(shape), 1, dtype=torch.float64, device=device)
@@ -155,10 +153,7 @@ class Filter(ABC):
             small = len(self._ones) ** 2 <= _LARGEST_KEPT
             engine = "reference" if small or job is None else "batched" if device.type == "cuda" else "cpu"
         elif engine in _ENGINES and job is None:
-            raise ValueError(
-                f"engine {engine!r} knows the package's own kernels and networks that pad once, but not this "
-                f'one; use engine="reference"'
-            )
+            raise ValueError(f'engine {engine!r} does not know this kernel; use engine="reference"')
         self.engine = engine
 
     @abstractmethod
@@ -289,10 +284,7 @@ class Filter(ABC):
         Cost: N² kernel values, once for the whole stack; as much again for a gradient.
         """
         check_pixels(picture, "picture")
-        if tuple(picture.shape[-2:]) != self.shape:
-            raise PictureError(
-                f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
-            )
+        check_shape("picture", picture.shape[-2:], self.shape, "the filter")
         columns = picture.reshape(-1, len(self._ones)).T.to(self._ones)
         if self.normalize == "rows":  # the row sums are the product with ones: K is gone through once
             product = self.times_kernel(torch.cat([columns, self._ones], dim=1))
@@ -380,8 +372,7 @@ class Filter(ABC):
         """
         if check_whole("columns", columns, 1) > len(self._ones):
             raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
-        if sampling not in ("uniform", "adaptive"):
-            raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
+        check_choice("sampling", sampling, Sampling)
         check_memory(3 * 8 * columns * len(self._ones), self.shape, budget_gb)
         rounds = min(_ADAPTIVE_ROUNDS if sampling == "adaptive" else 1, columns)
         diagonal = self._kernel_diagonal()
@@ -419,9 +410,8 @@ class Filter(ABC):
         if len(refused) > 0:
             i = int(refused[0])
             raise ValueError(
-                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g} and "
-                f"make no average: its patch, black perhaps, resembles none; use "
-                f'normalize="spectral", another kernel or a wider bandwidth'
+                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g}: its "
+                f'patch, black perhaps, resembles none; use normalize="spectral" or a wider bandwidth'
             )
         return sums
 

@@ -131,24 +131,26 @@ def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> F
     return F.interpolate(part[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
 
 
-def check_picture(image: Tensor, name: str = "image", *, shape: tuple[int, int] | None = None) -> None:
+def check_picture(image: Tensor, name: str = "image") -> None:
     """Refuse what is no picture of shape (C, H, W) with finite floating-point values.
-
-    Args:
-        image: What may be a picture.
-        name: What the error calls it.
-        shape: (H, W) that it must have, those of a filter; None for any.
 
     Raises:
         PictureError: With the name, what it is, and what it should be.
     """
-    if image.ndim != 3 or image.numel() == 0:
-        raise PictureError(
-            f"{name} must have shape (C, H, W), got {tuple(image.shape)}; a grey picture is (1, H, W)"
-        )
+    shape = tuple(image.shape)
+    if len(shape) != 3 or 0 in shape:
+        raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
     check_pixels(image, name)
-    if shape is not None and tuple(image.shape[1:]) != shape:
-        raise PictureError(f"{name} must be {shape} pixels like the filter's, got {tuple(image.shape[1:])}")
+
+
+def check_shape(name: str, found: Sequence[int], wanted: Sequence[int], whose: str) -> None:
+    """Refuse a picture of another shape than something else has.
+
+    Raises:
+        PictureError: With both shapes.
+    """
+    if tuple(found) != tuple(wanted):
+        raise PictureError(f"{name} must have the shape of {whose}, {tuple(wanted)}, got {tuple(found)}")
 
 
 def check_detached(image: Tensor, name: str) -> None:
@@ -168,9 +170,7 @@ def check_pixels(image: Tensor, name: str) -> None:
         PictureError: With the name, what they are, and the remedy.
     """
     if not image.is_floating_point():
-        raise PictureError(
-            f"{name} must hold floats in [0, 1], got {image.dtype}; divide 8-bit values by 255"
-        )
+        raise PictureError(f"{name} must hold floats in [0, 1], got {image.dtype}; divide bytes by 255")
     if not bool(torch.isfinite(image).all()):
         bad = int((~torch.isfinite(image)).sum())
         raise PictureError(f"{name} holds {bad} values that are NaN or infinite; replace them first")
@@ -195,10 +195,8 @@ def check_sigma(sigma: float) -> None:
     Raises:
         ValueError: With the remedy; a level above 1 is nearly always one meant for 0..255.
     """
-    if not (math.isfinite(sigma) and 0.0 <= sigma <= 1.0):
-        raise ValueError(
-            f"sigma must lie in [0, 1], the unit of the pixels, got {sigma}; for 25 write 25/255"
-        )
+    if not 0.0 <= sigma <= 1.0:
+        raise ValueError(f"sigma must lie in [0, 1], as pixels do, got {sigma}; for 25 write 25/255")
 
 
 def add_noise(
@@ -238,11 +236,7 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
     """
     check_picture(estimate, "estimate")
     check_picture(reference, "reference")
-    if estimate.shape != reference.shape:
-        raise PictureError(
-            f"estimate and reference must have one shape, "
-            f"got {tuple(estimate.shape)} and {tuple(reference.shape)}"
-        )
+    check_shape("estimate", estimate.shape, reference.shape, "reference")
     error = float((estimate.double() - reference.double()).square().mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
@@ -270,9 +264,7 @@ def typical_pixels(image: Float[Tensor, "C H W"], *, margin: int = 8) -> dict[st
     inside = np.zeros(luminance.shape, dtype=bool)
     inside[margin : luminance.shape[0] - margin, margin : luminance.shape[1] - margin] = True
     if not inside.any():
-        raise PictureError(
-            f"image of {luminance.shape} pixels has none inside a margin of {margin}; lower it"
-        )
+        raise PictureError(f"image of {luminance.shape} pixels has none inside a margin of {margin}")
     near, wide = (
         structure_tensor_eigenvalues(structure_tensor(luminance, sigma=sigma, mode="nearest"))
         for sigma in (1.5, 5.0)

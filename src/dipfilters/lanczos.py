@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Filter
-from dipfilters.images import check_detached, check_picture
+from dipfilters.images import check_detached, check_picture, check_shape
 from dipfilters.parameters import check_positive, check_whole
 from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps
 
@@ -76,7 +76,8 @@ class LanczosTwicing:
         tolerance: float = 1e-4,
         max_products: int = 200,
     ) -> None:
-        check_picture(noisy, "noisy", shape=filter.shape)
+        check_picture(noisy, "noisy")
+        check_shape("noisy", noisy.shape[1:], filter.shape, "the filter")
         check_detached(noisy, "noisy")
         check_whole("max_products", max_products, 1)
         check_positive("tolerance", tolerance)

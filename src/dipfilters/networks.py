@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dipfilters.images import PictureError
-from dipfilters.parameters import check_share, check_whole
+from dipfilters.parameters import check_choice, check_positive, check_share, check_whole
 from dipfilters.patches import Padding, pad
 
 Upsampling = Literal["nearest", "bilinear"]
@@ -27,7 +27,7 @@ Parametrization = Literal["tangent", "standard"]
 
 
 class ArchitectureError(ValueError):
-    """A description that makes no network, or one whose kernel has no closed form; the message says why."""
+    """A description that makes no network; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,8 @@ class Convolution:
     def __post_init__(self) -> None:
         if check_whole("kernel_size", self.size, 1) % 2 == 0:
             raise ArchitectureError(f"kernel_size must be odd, got {self.size}; use {self.size + 1}")
-        if self.stride not in (1, 2):
-            raise ArchitectureError(f"stride must be 1 or 2, got {self.stride}")
-        if not 0 < self.channels < math.inf:
-            raise ArchitectureError(f"channels must be a positive multiple of the width, got {self.channels}")
+        check_choice("stride", self.stride, Literal[1, 2])
+        check_positive("channels", self.channels)
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,10 @@ class Resampled:
     side: tuple[Layer, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.up not in ("nearest", "bilinear"):
-            raise ArchitectureError(f'up must be "nearest" or "bilinear", got {self.up!r}')
+        check_choice("up", self.up, Upsampling)
         if not any(isinstance(layer, Convolution) for layer in self.inner):
             raise ArchitectureError("the layers below must hold a convolution")
-        if self.side is None:
-            return
-        plain = all(isinstance(layer, Convolution | Activation) for layer in self.side)
-        if not plain or not self.side or any(c.stride > 1 for c in _convolutions(self.side)):
+        if self.side is not None and not (self.side and _is_plain(self.side)):
             raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
 
 
@@ -120,10 +114,8 @@ class Architecture:
         _check_order(self.layers)
         if not self.layers or not all(isinstance(self.layers[end], Convolution) for end in (0, -1)):
             raise ArchitectureError("a network must begin and end with a convolution")
-        if self.padding not in ("reflect", "circular", "zero"):
-            raise ArchitectureError(f'padding must be "reflect", "circular" or "zero", got {self.padding!r}')
-        plain = all(isinstance(layer, Convolution | Activation) for layer in self.layers)
-        if self.pad_once and not (plain and all(c.stride == 1 for c in self.convolutions())):
+        check_choice("padding", self.padding, Padding)
+        if self.pad_once and not _is_plain(self.layers):
             raise ArchitectureError("pad_once is for networks without strides, pooling and skips")
 
     @property
@@ -186,8 +178,7 @@ def autoencoder(
         ValueError: Fewer than one scale, or what a layer refuses.
     """
     check_whole("scales", scales, 1)
-    if down not in ("pool", "stride"):
-        raise ArchitectureError(f'down must be "pool" or "stride", got {down!r}')
+    check_choice("down", down, Downsampling)
     block = (Convolution(kernel_size), Activation(slope))
     half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
     side = (Convolution(1, channels=side_channels), Activation(slope)) if side_channels is not None else None
@@ -218,6 +209,11 @@ def _check_order(layers: tuple[Layer, ...]) -> None:
         if isinstance(layer, Resampled):
             _check_order(layer.inner)
             _check_order(layer.side or ())
+
+
+def _is_plain(layers: tuple[Layer, ...]) -> bool:
+    """Whether there are only convolutions of stride 1 and activations."""
+    return all(isinstance(x, Activation) or (isinstance(x, Convolution) and x.stride == 1) for x in layers)
 
 
 def _convolutions(layers: tuple[Layer, ...]) -> Iterator[Convolution]:
@@ -259,9 +255,7 @@ def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         PictureError: Fewer than two rows or columns.
     """
     if min(image.shape[2:]) < 2:
-        raise PictureError(
-            f"{image.shape[2]}×{image.shape[3]} pixels cannot be halved; use a larger picture or fewer scales"
-        )
+        raise PictureError(f"{tuple(image.shape[2:])} pixels cannot be halved; use fewer scales")
     return F.avg_pool2d(image, 2)
 
 
@@ -363,7 +357,7 @@ def build(
     outputs = channels if outputs is None else outputs
     for name, value in (("channels", channels), ("width", width), ("outputs", outputs)):
         check_whole(name, value, 1)
-    check_parametrization(parametrization)
+    check_choice("parametrization", parametrization, Parametrization)
     padding = None if architecture.pad_once else architecture.padding
 
     def convolution(layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
@@ -396,9 +390,3 @@ def build(
     if architecture.pad_once:
         network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
     return network
-
-
-def check_parametrization(parametrization: str) -> None:
-    """Refuse what is neither ``"tangent"`` nor ``"standard"``."""
-    if parametrization not in ("tangent", "standard"):
-        raise ValueError(f'parametrization must be "tangent" or "standard", got {parametrization!r}')

@@ -44,12 +44,11 @@ from dipfilters.networks import (
     Layer,
     Parametrization,
     Pooling,
-    check_parametrization,
     pool,
     upsample,
     with_gains,
 )
-from dipfilters.parameters import check_positive
+from dipfilters.parameters import check_choice, check_positive
 from dipfilters.patches import Padding, pad
 
 _ENTRIES_AT_ONCE = 2**22  # of columns that are computed together: 34 MB, twice
@@ -107,7 +106,7 @@ def tangent_kernel(
     Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021];
     Sohl-Dickstein and others (2020) [sohldickstein2020] for the two parametrisations.
     """
-    check_parametrization(parametrization)
+    check_choice("parametrization", parametrization, Parametrization)
     return _dense(architecture, image, parametrization, budget_gb)[1]
 
 
@@ -155,7 +154,7 @@ class TangentFilter(Filter):
         budget_gb: float = 8.0,
     ) -> None:
         check_positive("budget_gb", budget_gb)
-        check_parametrization(parametrization)
+        check_choice("parametrization", parametrization, Parametrization)
         padded, job = _padded(architecture, image), None
         if architecture.pad_once:
             job = KernelJob(kernel_program(architecture, parametrization), padded)

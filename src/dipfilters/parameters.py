@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import index
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -29,12 +29,9 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ValueError(f'device must be "auto", "cpu" or "cuda", got {name!r}') from error
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f'device {name!r} is not known to have float64; use "auto", "cpu" or "cuda"')
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device is {name!r}, but torch sees no CUDA card here; use "auto" or "cpu"')
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is {name!r}, but torch sees only {torch.cuda.device_count()} CUDA cards here"
-        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f'device is {name!r}, but torch sees {count} CUDA cards here; use "auto" or "cpu"')
     return device
 
 
@@ -44,9 +41,18 @@ def choose_profile(profile: str, *, quick: Settings, full: Settings) -> Settings
     Raises:
         ValueError: The profile has another name.
     """
-    if profile not in ("quick", "full"):
-        raise ValueError(f'profile must be "quick" or "full", got {profile!r}')
+    check_choice("profile", profile, Literal["quick", "full"])
     return quick if profile == "quick" else full
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse what is none of the words of a ``Literal``.
+
+    Raises:
+        ValueError: With the name, the words and the value.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
 
 
 def check_whole(name: str, value: object, least: int) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.images import PictureError, check_picture
-from dipfilters.parameters import check_whole
+from dipfilters.parameters import check_choice, check_whole
 
 Padding = Literal["reflect", "circular", "zero"]
 
@@ -57,10 +57,9 @@ def check_room(shape: Sequence[int], radius: int, padding: Padding) -> None:
         PictureError: It is too small.
         ValueError: An unknown padding.
     """
+    check_choice("padding", padding, Padding)
     # Mirroring uses `radius` pixels besides the outermost, wrapping uses `radius` pixels in all.
-    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}.get(padding)
-    if needed is None:
-        raise ValueError(f'padding must be "reflect", "circular" or "zero", got {padding!r}')
+    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}[padding]
     if min(shape) < needed:
         raise PictureError(
             f"{shape[0]}×{shape[1]} pixels are too few for {padding} padding by {radius}, which needs "

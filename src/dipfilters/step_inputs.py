@@ -95,7 +95,10 @@ def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> StepInputs:
     """
     check_picture(noisy, "noisy")
     masks = grid_masks((noisy.shape[1], noisy.shape[2]), width).to(noisy.device)
-    guess = _mean_of_neighbours(noisy)
+    # Eight neighbours, the four diagonal ones with half the weight, those beyond the border with none.
+    weights = noisy.new_tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])[None, None]
+    total, share = (F.conv2d(p[:, None], weights, padding=1)[:, 0] for p in (noisy, torch.ones_like(noisy)))
+    guess = total / share
 
     def step_input(step: int) -> StepInput:
         mask = masks[step % len(masks)]
@@ -133,12 +136,3 @@ def masked_estimate(
     with torch.no_grad():
         passes = [(network(one.input[None])[0], one.pixels) for one in map(inputs, range(width**2))]
         return torch.stack([output * pixels for output, pixels in passes]).sum(0)
-
-
-def _mean_of_neighbours(picture: Tensor) -> Tensor:
-    """Eight neighbours, the four diagonal ones with half the weight, those beyond the border with none."""
-    weights = picture.new_tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])[None, None]
-    total, share = (
-        F.conv2d(p[:, None], weights, padding=1)[:, 0] for p in (picture, torch.ones_like(picture))
-    )
-    return total / share

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.images import PictureError, check_picture
+from dipfilters.images import check_picture, check_shape
 from dipfilters.parameters import check_share, check_whole
 
 
@@ -127,8 +127,5 @@ class WindowedVariance:
 
 def _check_estimate(estimate: Tensor, before: Tensor | None) -> None:
     check_picture(estimate, "estimate")
-    if before is not None and before.shape != estimate.shape:
-        raise PictureError(
-            f"estimate must have the shape of those before, {tuple(before.shape)}, got "
-            f"{tuple(estimate.shape)}; begin a new rule for another run"
-        )
+    if before is not None:
+        check_shape("estimate", estimate.shape, before.shape, "those before")

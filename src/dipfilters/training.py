@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dipfilters.empirical import largest_eigenvalue
-from dipfilters.images import PictureError, check_picture
+from dipfilters.images import check_picture, check_shape
 from dipfilters.networks import ScaledConvolution
 from dipfilters.parameters import check_positive, check_share, check_whole
 from dipfilters.step_inputs import StepInput, StepInputs
@@ -168,10 +168,7 @@ def train(
     def states() -> Iterator[TrainingStep]:
         with torch.no_grad():
             start = network(input[None])[0]
-        if start.shape != target.shape:
-            raise PictureError(
-                f"target must have the shape of the output, {tuple(start.shape)}, got {tuple(target.shape)}"
-            )
+        check_shape("target", target.shape, start.shape, "the output")
         wanted = target.to(start) + (start if subtract_start else 0.0)
         updates = _updates(network, input, optimizer)
         for number in range(steps + 1):
@@ -272,10 +269,7 @@ def weight_change(
         move = torch.cat([after[name].flatten().double() for name in names]) - old
         units = (float(old.norm()), float(old.abs().max())) if relative else (1.0, 1.0)
         if 0.0 in units:
-            raise ValueError(
-                f"the weights of {', '.join(names)} were all 0 before, and no change is relative to that; "
-                f"leave out relative=True"
-            )
+            raise ValueError(f"the weights of {', '.join(names)} were all 0; leave out relative=True")
         return WeightChange(float(move.norm()) / units[0], float(move.abs().max()) / units[1])
 
     return {**{name: change([name]) for name in before}, "all": change(list(before))}

@@ -15,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Filter
-from dipfilters.images import PictureError, check_picture, check_pixels, check_sigma, pixel_numbers
+from dipfilters.images import (
+    PictureError,
+    check_picture,
+    check_pixels,
+    check_shape,
+    check_sigma,
+    pixel_numbers,
+)
 from dipfilters.parameters import check_positive, check_whole
 
 Steps = int | np.integer | Sequence[int]
@@ -162,7 +169,8 @@ class SpectralTwicing:
 
     def _pixels(self, picture: Tensor, name: str) -> Tensor:
         """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
-        check_picture(picture, name, shape=self.shape)
+        check_picture(picture, name)
+        check_shape(name, picture.shape[1:], self.shape, "the filter")
         return picture.reshape(len(picture), -1).to(self._left)
 
     def variance(self, sigma: float, steps: Steps) -> Float[Tensor, "*steps"]:
@@ -224,18 +232,14 @@ def sure(
             if it was built from y it is far larger: take :func:`monte_carlo_divergence`.
 
     Raises:
-        PictureError: Estimates whose shape is not that of noisy.
-        ValueError: sigma outside [0, 1]; not one divergence for each estimate.
+        PictureError: Estimates whose shape is not that of noisy; not one divergence for each of them.
+        ValueError: sigma outside [0, 1].
 
     Source: Stein (1981) [stein1981].
     """
     check_sigma(sigma)
     residual = _mean_squared_residual(estimates, noisy)
-    if divergence.shape != residual.shape:
-        raise ValueError(
-            f"divergence must have one number for each estimate, shape {tuple(residual.shape)}, got "
-            f"{tuple(divergence.shape)}"
-        )
+    check_shape("divergence", divergence.shape, residual.shape, "the stack of estimates")
     return residual - sigma**2 + 2 * sigma**2 * divergence.to(residual) / noisy.numel()
 
 
