@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Engine, Normalize, check_memory, device_memory
+from dipfilters.filters import Engine, Filter, Normalize, check_memory, device_memory
 from dipfilters.images import check_detached, check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.networks import Architecture, vanilla
@@ -46,9 +46,7 @@ class Denoised:
 
     def describe(self) -> str:
         """One line on how the picture was made."""
-        way = (
-            "exactly" if self.columns is None else f"approximately, from {self.columns} columns of the kernel"
-        )
+        way = "exactly" if self.columns is None else f"approximately, from {self.columns} columns"
         return f"{self.steps} steps of twicing, computed {way}, in {self.seconds:.0f} s"
 
 
@@ -76,8 +74,9 @@ def denoise(
         sigma: The standard deviation of the noise, in the unit of the pixels: 25/255, not 25.
         architecture: The network; one hidden layer of 11×11 convolutions if None.
         budget_s: How many seconds an exact result may take, by a trial on a part of the picture. Where it
-            would take more, as with a budget of 1e-9 always, the kernel is approximated by :meth:`dipfilters.filters.Filter.low_rank`. A
-            network that does not pad once has its kernel formed whole, whatever the time.
+            would take more, as it always would with 1e-9, the kernel is approximated by
+            :meth:`dipfilters.filters.Filter.low_rank`. A network that does not pad once has its kernel formed
+            whole, whatever the time.
         memory_gb: How much memory may be used, in GB.
         seed: Of the probe, and of the columns.
         progress: Show a bar.
@@ -116,17 +115,15 @@ def denoise(
 
     def run(picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
         """The whole map y → z^k(y), the making of the kernel included, and the step size η that was taken."""
-        filter = _filter(picture, architecture, normalize, memory_gb)
+        filter: Filter = _filter(picture, architecture, normalize, memory_gb)
         if columns is None:
             estimates = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE).estimate(steps)
-            scale = filter.scale
         else:
             same_columns = torch.Generator().manual_seed(seed)
-            low_rank = filter.low_rank(columns, generator=same_columns, budget_gb=memory_gb)
-            estimates = SpectralTwicing(low_rank, budget_gb=memory_gb).estimate(picture, steps)
-            scale = low_rank.scale
+            filter = filter.low_rank(columns, generator=same_columns, budget_gb=memory_gb)
+            estimates = SpectralTwicing(filter, budget_gb=memory_gb).estimate(picture, steps)
         bar.update()
-        return estimates, scale
+        return estimates, filter.scale
 
     with bar, device_memory(noisy.shape[1:], noisy.device):
         for last in _LAST_STEPS:
@@ -153,12 +150,10 @@ def denoise(
     )
 
 
-def _filter(
-    picture: Tensor, architecture: Architecture, normalize: Normalize, memory_gb: float
-) -> TangentFilter:
+def _filter(picture: Tensor, network: Architecture, normalize: Normalize, memory_gb: float) -> TangentFilter:
     by_displacements: Engine = "batched" if picture.device.type == "cuda" else "cpu"
-    engine: Engine = by_displacements if architecture.pad_once else "reference"
-    return TangentFilter(picture, architecture, normalize=normalize, engine=engine, budget_gb=memory_gb)
+    engine: Engine = by_displacements if network.pad_once else "reference"
+    return TangentFilter(picture, network, normalize=normalize, engine=engine, budget_gb=memory_gb)
 
 
 def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:

@@ -19,6 +19,7 @@ from dipfilters.filters import check_memory, lanczos_largest
 from dipfilters.images import check_detached, check_picture, check_shape, pixel_numbers
 
 Weights = dict[str, Tensor]
+Output = Callable[[Weights], Tensor]
 
 
 def tangent_product(
@@ -78,8 +79,7 @@ def empirical_tangent_kernel(
     output, product = _kernel_products(network, input)
     outputs, height, width = output.shape
     chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
-    size = output.element_size() * height * width * len(chosen)
-    check_memory(size, (height, width), budget_gb)
+    check_memory(output.element_size() * height * width * len(chosen), (height, width), budget_gb)
     kernel = output.new_zeros(height * width, len(chosen))
     for m, i in enumerate(chosen):
         for o in range(outputs):
@@ -102,14 +102,13 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
     Source: Lee and others (2019) [lee2019].
     """
     output, product = _kernel_products(network, input)
-    n = output.numel()
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
         return product(picture).flatten().double().cpu().numpy()
 
     # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
-    start = np.linspace(1.0, 1.5, n)
+    start = np.linspace(1.0, 1.5, output.numel())
     if not matvec(start).any():
         raise ValueError("the tangent kernel is 0, as that of a black input is; add a constant to the input")
     return lanczos_largest(matvec, start, 8, 1e-3)
@@ -172,14 +171,12 @@ def _split(network: nn.Module) -> tuple[Weights, Weights]:
     return trained, {**others, **dict(network.named_buffers())}
 
 
-def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Callable[[Weights], Tensor]:
+def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Output:
     """The network's output as a function of its trained weights."""
     return lambda trained: functional_call(network, {**frozen, **trained}, (batch,))
 
 
-def _derivative(
-    function: Callable[[Weights], Tensor], weights: Weights, move: Weights
-) -> tuple[Tensor, Tensor]:
+def _derivative(function: Output, weights: Weights, move: Weights) -> tuple[Tensor, Tensor]:
     """f(w) and J Δw."""
     with warnings.catch_warnings():  # the first forward derivative of a process makes torch warn of itself
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -187,10 +184,8 @@ def _derivative(
     return result[0], result[1]
 
 
-def _kernel_products(
-    network: nn.Module, input: Tensor
-) -> tuple[Float[Tensor, "O H W"], Callable[[Tensor], Tensor]]:
-    """The output, and the map v ↦ J Jᵀ v."""
+def _kernel_products(network: nn.Module, input: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The output, (O, H, W), and the map v ↦ J Jᵀ v."""
     check_picture(input, "input")
     check_detached(input, "input")
     trained, frozen = _split(network)

@@ -118,9 +118,10 @@ class Filter(ABC):
 
     Products with K, and K itself, come from an engine. ``"reference"`` computes in float64 and keeps matrices
     up to 0.54 GB. ``"cpu"`` and ``"batched"`` go through the displacements between two pixels in float32 and
-    store nothing of size N²; they know the package's own kernels and networks that pad once. ENGINE_ACCURACY
-    ``"auto"`` takes the reference up to 90×90 pixels, and above that the one of the picture's device, where it
-    knows the kernel. Single rows and columns are the reference's always.
+    store nothing of size N²; they know the package's own kernels and networks that pad once. Their error is
+    at most 1e-6 λ_max(K) ‖v‖ as a rule; see :mod:`dipfilters.engines`. ``"auto"`` takes the reference up to
+    90×90 pixels, and above that the one of the picture's device, where it knows the kernel. Single rows and
+    columns are the reference's always.
 
     What a filter is made from is taken as it is, without a gradient. A picture that it is applied to keeps
     its own, on every engine.
@@ -563,11 +564,6 @@ class LowRankFilter(Filter):
         check_detached(factor, "factor")
         super().__init__(shape, normalize, factor.device)
         self.factor = factor.double()
-
-    @property
-    def rank(self) -> int:
-        """m, at most the number of columns that were drawn."""
-        return self.factor.shape[1]
 
     def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
         """The eigenvalues of W, the largest first, with eigenvectors; see :meth:`Filter.decomposition`.

@@ -79,30 +79,21 @@ class LanczosTwicing:
         check_picture(noisy, "noisy")
         check_shape("noisy", noisy.shape[1:], filter.shape, "the filter")
         check_detached(noisy, "noisy")
-        check_whole("max_products", max_products, 1)
         check_positive("tolerance", tolerance)
         self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
         rescale = not filter.knows_scale
-        self._krylov = _Krylov(filter, noisy.reshape(len(noisy), -1), rescale=rescale)
+        self._krylov = _Krylov(filter, noisy.reshape(len(noisy), -1), max_products, rescale=rescale)
         while True:
             self._krylov.extend()
-            self._krylov.check_spectrum()
             if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
                 continue  # the bound of many steps takes longer than a product then
             relative = self._relative_bound(np.arange(1, self.last + 1))
             settled = not rescale or self._krylov.largest_misses() <= _LARGEST_MISSES
             if relative.max() <= tolerance and settled:
                 break
-            if self.products >= max_products:
-                worst = int(relative.argmax())
-                raise ConvergenceError(
-                    f"after {self.products} products the error of step {worst + 1} may be "
-                    f"{relative[worst]:.1e} (tolerance {tolerance:g})"
-                    f"{'' if settled else ', and the largest eigenvalue is not settled'}; allow more than "
-                    f"max_products = {max_products}, or ask for fewer steps than {last}"
-                )
+
         if rescale and self._krylov.decomposed()[0].max() > 0:  # a black picture tells nothing
             filter.learn_scale(1.0 / self._krylov.unit)
 
@@ -121,7 +112,9 @@ class LanczosTwicing:
         values, vectors = self._krylov.decomposed()
         gains = _gains(values, np.array(stops))  # (steps, C, m)
         coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
-        estimate = self._krylov.combined(torch.from_numpy(coefficients))
+        scaled = torch.from_numpy(coefficients * self._krylov.norms[:, None]).to(self._krylov.root)
+        basis = torch.stack(self._krylov.basis[:-1], dim=1)  # ‖b‖ D^(−1/2) V times the coefficients
+        estimate: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis) / self._krylov.root
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
         return estimate[0] if isinstance(steps, int | np.integer) else estimate
 
@@ -133,9 +126,7 @@ class LanczosTwicing:
     def _check(self, steps: Steps) -> list[int]:
         stops = check_steps(steps)
         if stops[-1] > self.last:
-            raise ValueError(
-                f"steps must not go beyond last = {self.last}, got {stops[-1]}; ask for it at first"
-            )
+            raise ValueError(f"steps must not exceed last = {self.last}, got {stops[-1]}")
         return stops
 
     def _relative_bound(self, steps: np.ndarray) -> np.ndarray:
@@ -175,20 +166,26 @@ class _Krylov:
     Args:
         filter: W.
         start: y, for b = D^(1/2) y and A = D^(1/2) W D^(−1/2).
+        max_products: How many steps there may be.
         rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
 
     Attributes:
         norms: ‖b‖ of each vector.
+        root: The diagonal of D^(1/2).
+        basis: The columns of V, (C, N) each, and one more.
         size: How many steps there were.
         unit: The largest eigenvalue of T before it was made one, with ``rescale``.
     """
 
-    def __init__(self, filter: Filter, start: Float[Tensor, "C N"], *, rescale: bool = False) -> None:
+    def __init__(
+        self, filter: Filter, start: Float[Tensor, "C N"], max_products: int, *, rescale: bool = False
+    ) -> None:
+        self._max_products = check_whole("max_products", max_products, 1)
         self._filter, self._rescale, self.unit = filter, rescale, 1.0
-        self._root = filter.weights.sqrt()
-        start = start.to(self._root) * self._root
+        self.root = filter.weights.sqrt()
+        start = start.to(self.root) * self.root
         norms = start.norm(dim=1)
-        self._basis = [_unit(start, norms)]
+        self.basis = [_unit(start, norms)]
         self._diagonal: list[np.ndarray] = []
         self._beside: list[np.ndarray] = []
         self.norms = norms.cpu().numpy()
@@ -209,22 +206,34 @@ class _Krylov:
         return float(self.residual[channel] * abs(vectors[channel, -1, -1]))
 
     def extend(self) -> None:
-        """One more product, and one more vector of each basis."""
-        last = self._basis[-1]
+        """One more product, and one more vector of each basis.
+
+        Raises:
+            ConvergenceError: There were ``max_products`` before.
+            DivergenceError: Eigenvalues with which twicing cannot converge.
+        """
+        if self.size == self._max_products:
+            raise ConvergenceError(
+                f"{self.size} products are not enough; allow more than max_products = {self.size}, a larger "
+                f"tolerance or fewer steps"
+            )
+        last = self.basis[-1]
         product = self._times(last)
         self._diagonal.append((last * product).sum(1).cpu().numpy())
         before = product.norm(dim=1)
-        basis = torch.stack(self._basis, dim=1)  # (C, m, N)
+        basis = torch.stack(self.basis, dim=1)  # (C, m, N)
         for _ in range(2):  # once leaves a share of the rounding that grows with the steps
             product = product - (basis.transpose(1, 2) @ (basis @ product[:, :, None]))[:, :, 0]
         beta = product.norm(dim=1)
         # What is left of a product inside the span of the basis is rounding: there the channel is finished.
         beta = torch.where(beta > 1e-14 * before, beta, 0.0)
         self._beside.append(beta.cpu().numpy())
-        self._basis.append(_unit(product, beta))
+        self.basis.append(_unit(product, beta))
         if self._rescale:
             self.unit = 1.0
             self.unit = float(self.decomposed()[0].max()) or 1.0
+        values = self.decomposed()[0]
+        check_spectrum(float(values.min()), float(values.max()))
 
     def decomposed(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (C, m), from the smallest up, and eigenvectors (C, m, m) of T."""
@@ -250,23 +259,11 @@ class _Krylov:
         extended, others = np.linalg.eigh(matrices)
         return extended.clip(0.0, values.max()), others
 
-    def check_spectrum(self) -> None:
-        """Refuse what twicing cannot converge with."""
-        values = self.decomposed()[0]
-        check_spectrum(float(values.min()), float(values.max()))
-
-    def combined(self, coefficients: Float[Tensor, "k C m"]) -> Float[Tensor, "k C N"]:
-        """‖b‖ D^(−1/2) V c for several c."""
-        basis = torch.stack(self._basis[:-1], dim=1)
-        scaled = coefficients.to(basis) * torch.from_numpy(self.norms).to(basis)[:, None]
-        sums: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis)
-        return sums / self._root
-
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
         # A = K with ``rescale``, whose largest eigenvalue is found on the way.
         scale = 1.0 if self._rescale else self._filter.scale
-        return self._filter.times_kernel((vectors / self._root).T).T * scale / self._root
+        return self._filter.times_kernel((vectors / self.root).T).T * scale / self.root
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
@@ -280,12 +277,10 @@ class TraceEstimate(NamedTuple):
     Attributes:
         value: The mean over the probes.
         standard_error: Of that mean, from how far the probes lie apart.
-        products: How many products with stacks of all probes were made.
     """
 
     value: Float[Tensor, "*steps"]
     standard_error: Float[Tensor, "*steps"]
-    products: int
 
 
 def estimated_degrees_of_freedom(
@@ -322,14 +317,12 @@ def estimated_degrees_of_freedom(
     """
     stops = np.array(check_steps(steps))
     check_whole("probes", probes, 2)
-    check_whole("max_products", max_products, 1)
     check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    krylov = _Krylov(filter, 2.0 * signs.double() - 1.0)
+    krylov = _Krylov(filter, 2.0 * signs.double() - 1.0, max_products)
     while True:
         krylov.extend()
-        krylov.check_spectrum()
         above, below = (
             (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
             for values, vectors in (krylov.decomposed(), krylov.decomposed_with_zero())
@@ -337,13 +330,8 @@ def estimated_degrees_of_freedom(
         traces = (above + below) / 2
         if np.all(np.abs(above - below).mean(1) <= tolerance * traces.mean(1)):
             break
-        if krylov.size >= max_products:
-            raise ConvergenceError(
-                f"after {krylov.size} products the trace is not known within {tolerance:g} of itself; "
-                f"allow more than max_products = {max_products}, or ask for fewer steps than {stops[-1]}"
-            )
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
     if isinstance(steps, int | np.integer):
         value, error = value[0], error[0]
-    return TraceEstimate(value, error, krylov.size)
+    return TraceEstimate(value, error)

@@ -53,21 +53,6 @@ from dipfilters.patches import Padding, pad
 
 _ENTRIES_AT_ONCE = 2**22  # of columns that are computed together: 34 MB, twice
 
-Resampling = Callable[[Tensor], Tensor]  # a linear map of pictures, on a stack (B, 1, h, w) of them
-
-
-def output_kernel(
-    architecture: Architecture, image: Float[Tensor, "C H W"], *, budget_gb: float = 8.0
-) -> Float[Tensor, "N N"]:
-    """The covariance of the network's output at two pixels, over its random weights: Sigma, in float64.
-
-    It is also the tangent kernel if only the last convolution is trained. Arguments, errors and cost are
-    those of :func:`tangent_kernel`.
-
-    Source: Lee and others (2019) [lee2019]; Novak and others (2020) [novak2020].
-    """
-    return _dense(architecture, image, "tangent", budget_gb)[0]
-
 
 def tangent_kernel(
     architecture: Architecture,
@@ -83,7 +68,7 @@ def tangent_kernel(
         Theta_ij = Σ over the weights w of  ∂z_i/∂w ∂z_j/∂w,    for width → ∞
 
     where z is one channel of the output; different channels have no kernel between them. The recursion is
-    that of this module.
+    that of this module. If only the last convolution is trained, Theta is the output's covariance Sigma.
 
     Args:
         architecture: The network.
@@ -103,11 +88,17 @@ def tangent_kernel(
     for 64×64 pixels and three hidden 3×3 layers), eight for others (1.1 GB for 64×64, 17 GB for 128×128);
     about 60 operations on each entry a layer: 4 to 7 s for 64×64 pixels on one core.
 
-    Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021];
-    Sohl-Dickstein and others (2020) [sohldickstein2020] for the two parametrisations.
+    Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021]; Lee and
+    others (2019) [lee2019] for Sigma; Sohl-Dickstein and others (2020) [sohldickstein2020] for the two
+    parametrisations.
     """
     check_choice("parametrization", parametrization, Parametrization)
-    return _dense(architecture, image, parametrization, budget_gb)[1]
+    padded, n = _padded(architecture, image), image[0].numel()
+    copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
+    check_memory(8 * copies * padded[0].numel() ** 2, image.shape[1:], budget_gb)
+    padding = None if architecture.pad_once else architecture.padding
+    # The first state has no name here, so that its two matrices go when the first layer is done with them.
+    return _through(architecture.layers, _inputs(padded), padding, parametrization).theta.reshape(n, n)
 
 
 class TangentFilter(Filter):
@@ -136,9 +127,9 @@ class TangentFilter(Filter):
             know the network.
 
     Cost: nothing at first. The first product by the reference forms the kernel by :func:`tangent_kernel`, and
-    keeps it; the engine ``"cpu"`` takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A row
-    or a column of a network that pads once costs N·(2R+1)² entries, with R the radius that the layers after
-    the first one see: 10 ms for 64×64 pixels and three hidden 3×3 layers.
+    keeps it; the engine ``"cpu"`` takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A
+    row or a column of a network that pads once costs N·(2R+1)² entries, with R the radius that the layers
+    after the first one see: 10 ms for 64×64 pixels and three hidden 3×3 layers.
 
     Source: Tachella, Tang and Davies (2021) [tachella2021].
     """
@@ -155,9 +146,8 @@ class TangentFilter(Filter):
     ) -> None:
         check_positive("budget_gb", budget_gb)
         check_choice("parametrization", parametrization, Parametrization)
-        padded, job = _padded(architecture, image), None
-        if architecture.pad_once:
-            job = KernelJob(kernel_program(architecture, parametrization), padded)
+        padded, once = _padded(architecture, image), architecture.pad_once
+        job = KernelJob(kernel_program(architecture, parametrization), padded) if once else None
         super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self.architecture = architecture
         self.parametrization = parametrization
@@ -165,12 +155,44 @@ class TangentFilter(Filter):
 
     @cached_property
     def _kernel(self) -> Tensor:
-        return _dense(self.architecture, self._image, self.parametrization, self._budget_gb)[1]
+        kind, budget_gb = self.parametrization, self._budget_gb
+        return tangent_kernel(self.architecture, self._image, parametrization=kind, budget_gb=budget_gb)
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
+        """Those of a network that pads once from the surroundings of their pixels, which is all it sees.
+
+        Sigma after the first convolution is an inner product of patches.
+        """
         if self._job is None or "_kernel" in vars(self):
             return self._kernel[:, list(pixels)]
-        return _columns(self.architecture, self._job.padded, pixels, self.parametrization, self._budget_gb)
+        (first, gain), *_ = with_gains(self.architecture.layers)
+        assert isinstance(first, Convolution)
+        padded, (height, width) = self._job.padded, self.shape
+        reach = (
+            2 * (self.architecture.radius - first.size // 2) + 1
+        )  # what the layers after the first one see
+        seen = padded[0].numel()
+        size = 8 * (height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2)
+        check_memory(size, self.shape, self._budget_gb)
+        patches = F.unfold(padded[None], first.size)[0]  # (d, N')
+        beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
+        powers = patches.square().mean(0).reshape(beyond)
+        part = _part(first, gain, 0.0, self.parametrization)
+        patches_at = patches.reshape(len(patches), *beyond)
+        columns = padded.new_empty(height * width, len(pixels))
+        # Where the later layers see one pixel, several columns go through them together, as rows of a window.
+        together = max(1, _ENTRIES_AT_ONCE // seen) if reach == 1 else 1
+        around = torch.arange(reach, device=padded.device)
+        for start in range(0, len(pixels), together):
+            some = torch.tensor(pixels[start : start + together], device=padded.device)
+            rows = ((some // width)[:, None] + around).reshape(-1, 1)
+            places = ((some % width)[:, None] + around).repeat_interleave(reach, 0)
+            near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
+            sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
+            state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
+            theta = _through(self.architecture.layers[1:], state, None, self.parametrization).theta
+            columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
+        return columns
 
     def _kernel_diagonal(self) -> Tensor:
         return self._kernel.diagonal() if self._job is None else self._job.program.diagonal(self._job.padded)
@@ -206,60 +228,6 @@ def kernel_program(architecture: Architecture, parametrization: Parametrization)
         elif isinstance(layer, Activation):
             stages.append(ActivationStage(layer.slope))
     return KernelProgram(tuple(stages), "theta")
-
-
-def _dense(
-    architecture: Architecture, image: Tensor, parametrization: Parametrization, budget_gb: float
-) -> tuple[Tensor, Tensor]:
-    """Sigma and Theta between all pixels."""
-    padded = _padded(architecture, image)
-    n = image[0].numel()
-    copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
-    check_memory(8 * copies * padded[0].numel() ** 2, image.shape[1:], budget_gb)
-    padding = None if architecture.pad_once else architecture.padding
-    # The first state has no name here, so that its two matrices go when the first layer is done with them.
-    whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
-    return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
-
-
-def _columns(
-    architecture: Architecture,
-    padded: Tensor,
-    pixels: Sequence[int],
-    parametrization: Parametrization,
-    budget_gb: float,
-) -> Tensor:
-    """The columns of Theta that belong to some pixels, for a network that pads once.
-
-    Each is computed by itself, from the surroundings of its pixel that the network sees: Sigma after the first
-    convolution is an inner product of patches.
-    """
-    first, gain = next(with_gains(architecture.layers))
-    assert isinstance(first, Convolution)
-    height, width = (side - 2 * architecture.radius for side in padded.shape[1:])
-    reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
-    seen = padded[0].numel()
-    size = 8 * (height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2)
-    check_memory(size, (height, width), budget_gb)
-    patches = F.unfold(padded[None], first.size)[0]  # (d, N')
-    beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
-    powers = patches.square().mean(0).reshape(beyond)
-    part = _part(first, gain, 0.0, parametrization)
-    patches_at = patches.reshape(len(patches), *beyond)
-    columns = padded.new_empty(height * width, len(pixels))
-    # Where the later layers see one pixel, several columns go through them together, as rows of one window.
-    together = max(1, _ENTRIES_AT_ONCE // seen) if reach == 1 else 1
-    around = torch.arange(reach, device=padded.device)
-    for start in range(0, len(pixels), together):
-        some = torch.tensor(pixels[start : start + together], device=padded.device)
-        rows = ((some // width)[:, None] + around).reshape(-1, 1)
-        places = ((some % width)[:, None] + around).repeat_interleave(reach, 0)
-        near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
-        sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
-        state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
-        theta = _through(architecture.layers[1:], state, None, parametrization).theta
-        columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
-    return columns
 
 
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:
@@ -341,7 +309,7 @@ def _activated(slope: float, state: _State) -> _State:
     return state
 
 
-def _resampled(resample: Resampling, state: _State) -> _State:
+def _resampled(resample: Callable[[Tensor], Tensor], state: _State) -> _State:
     sigma, theta = (_along_both(kernel, resample) for kernel in (state.sigma, state.theta))
     return _with_powers(sigma, theta, state.channels)
 
@@ -362,8 +330,8 @@ def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
     return _State(sigma, theta, power, power, channels)
 
 
-def _along_both(kernel: Tensor, resample: Resampling) -> Tensor:
-    """D kernel Dᵀ for a linear map D of pictures."""
+def _along_both(kernel: Tensor, resample: Callable[[Tensor], Tensor]) -> Tensor:
+    """D kernel Dᵀ for a linear map D of pictures, given as one of a stack (B, 1, h, w)."""
     for _ in range(2):  # along the second pixel; then the two change places
         h, w = kernel.shape[:2]
         mapped = resample(kernel.reshape(h * w, 1, *kernel.shape[2:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from operator import index
+from numbers import Integral
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -61,10 +61,7 @@ def check_whole(name: str, value: object, least: int) -> int:
     Raises:
         ValueError: It is not.
     """
-    try:
-        number = least - 1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = least - 1
+    number = least - 1 if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
     if number < least:
         raise ValueError(f"{name} must be a whole number and at least {least}, got {value!r}")
     return number

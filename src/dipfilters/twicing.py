@@ -5,8 +5,7 @@ Here z⁰ = 0 and z^{k+1} = z^k + W (y − z^k), so that z^k = (I − R_k) y wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,14 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Filter
-from dipfilters.images import (
-    PictureError,
-    check_picture,
-    check_pixels,
-    check_shape,
-    check_sigma,
-    pixel_numbers,
-)
+from dipfilters.images import check_picture, check_pixels, check_shape, check_sigma, pixel_numbers
 from dipfilters.parameters import check_positive, check_whole
 
 Steps = int | np.integer | Sequence[int]
@@ -131,8 +123,7 @@ class SpectralTwicing:
         stops = check_steps(steps)
         if stops[-1] > 1:
             check_spectrum(float(self.eigenvalues.min()), float(self.eigenvalues.max()))
-        powers = [(1.0 - self.eigenvalues).pow(k) for k in stops]
-        gains: Tensor = 1.0 - torch.stack(powers)
+        gains: Tensor = 1.0 - torch.stack([(1.0 - self.eigenvalues).pow(k) for k in stops])
         return gains[0] if isinstance(steps, int | np.integer) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
@@ -163,10 +154,6 @@ class SpectralTwicing:
         coefficients = self.gains(steps)[..., None, :] * (pixels @ self._left)
         return (pixels - coefficients @ self._right.T).square().mean(dim=(-2, -1))
 
-    @cached_property
-    def _gram(self) -> Tensor:
-        return (self._right.T @ self._right) * (self._left.T @ self._left)
-
     def _pixels(self, picture: Tensor, name: str) -> Tensor:
         """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
         check_picture(picture, name)
@@ -178,7 +165,8 @@ class SpectralTwicing:
         check_sigma(sigma)
         gains = self.gains(steps)
         # ‖Σ g_a r_a l_aᵀ‖² = Σ_ab g_a g_b ⟨r_a, r_b⟩ ⟨l_a, l_b⟩, which is Σ g_a² for orthonormal vectors.
-        coupled = gains if self._left is self._right else gains @ self._gram
+        left, right = self._left, self._right
+        coupled = gains if left is right else gains @ ((right.T @ right) * (left.T @ left))
         squared_norm = (coupled * gains).sum(-1)
         return sigma**2 * squared_norm / len(self._left)
 
@@ -199,11 +187,11 @@ def measured_bias_variance(
         clean: x.
 
     Raises:
-        PictureError: Estimates that are no stack of pictures of clean's shape.
+        PictureError: Estimates whose shape is not that of clean.
         ValueError: Fewer than two draws.
     """
-    _check_estimates(estimates, clean, "clean", axes=range(4, 9))
-    draws = len(estimates)
+    _check_estimates(estimates, clean, "clean")
+    draws = len(estimates) if estimates.ndim > 3 else 1
     if draws < 2:
         raise ValueError(f"a variance needs at least two draws of the noise, got {draws}")
     estimates = estimates.double()
@@ -298,7 +286,8 @@ def discrepancy_stop(
     Source: Morozov (1966) [morozov1966].
     """
     check_sigma(sigma)
-    residual = _mean_squared_residual(estimates, noisy, axes=(4,))
+    residual = _mean_squared_residual(estimates, noisy)
+    check_shape("estimates", estimates.shape, (len(estimates), *noisy.shape), "a stack of pictures")
     close = torch.nonzero(residual <= sigma**2)
     if len(close) == 0:
         least = float(residual.min()) ** 0.5
@@ -308,21 +297,17 @@ def discrepancy_stop(
     return int(close[0])
 
 
-def _mean_squared_residual(estimates: Tensor, noisy: Tensor, axes: Collection[int] = range(3, 9)) -> Tensor:
+def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
     """‖y − z‖² / CN for each estimate of a stack."""
-    _check_estimates(estimates, noisy, "noisy", axes)
+    _check_estimates(estimates, noisy, "noisy")
     return (noisy - estimates).double().square().mean(dim=(-3, -2, -1))
 
 
-def _check_estimates(estimates: Tensor, picture: Tensor, name: str, axes: Collection[int]) -> None:
-    """Refuse estimates that a difference with the picture would broadcast, or a single one for a stack."""
+def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
+    """Refuse estimates that a difference with the picture would broadcast."""
     check_picture(picture, name)
     check_pixels(estimates, "estimates")
-    if estimates.shape[-3:] != picture.shape or estimates.ndim not in axes:
-        raise PictureError(
-            f"estimates must be {'' if 3 in axes else 'a stack of '}pictures of the shape of {name}, "
-            f"{tuple(picture.shape)}, got {tuple(estimates.shape)}"
-        )
+    check_shape("each of the estimates", estimates.shape[-3:], picture.shape, name)
 
 
 def check_steps(steps: Steps) -> list[int]:

@@ -84,15 +84,16 @@ def product(
         columns: v, one a column.
         threads: How many threads walk; None for as many as torch uses. One number gives the same bytes
             always, two numbers give sums in another order.
-        dtype: The precision of the planes. In float32 the product is right to about 1e-7, and to 1e-5 where
-            many patches are parallel; float64 gives 1e-8, the error of the polynomials, in twice the time.
+        dtype: The precision of the planes; for the error see :mod:`dipfilters.engines`. float64 takes twice
+            the time.
 
     Raises:
         ProgramError: Columns that do not fit the picture, or a picture that is too small.
         ValueError: Fewer than one thread, or planes of another type.
 
     Cost: N² kernel values, half of them computed: about 0.3 ns each on two cores for one hidden layer, and
-    hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for each activation.
+    hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for
+    each activation.
     """
     height, width = program.check(padded, columns)
     columns_here = columns.detach().to("cpu", torch.float64)

@@ -376,8 +376,9 @@ def walk(
         across, down: The factor of f(t) for each t_c and t_r.
         stages: (stages, 3) whole numbers: kind; size; 1 if Theta is not zero before the stage.
         numbers: (stages, 13) in the precision of the planes: for a mean 1/size² and its part; for an
-            activation 2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's only); if it is, what
-            is made of S instead: the factor of cos φ, and the coefficients of a polynomial in sin φ.
+            activation 2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's
+            only); if it is, what is made of S instead: the factor of cos φ, and the coefficients of a
+            polynomial in sin φ.
         read: 0 for S, 1 for Theta, 2 for the Gaussian.
         tuples: The coefficients of q and of 2^f, and constants in the precision of the planes.
         exponent: The bits of 1, and those of a mantissa, as whole numbers of the planes' size.
