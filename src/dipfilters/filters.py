@@ -38,7 +38,7 @@ class MemoryBudgetError(MemoryError):
     """More memory than the stated budget, or than the device has; the message says what to do instead."""
 
 
-def check_memory(size: float, shape: Sequence[int], budget: float, name: str = "budget_gb") -> None:
+def check_memory(size: int, shape: Sequence[int], budget: float, name: str = "budget_gb") -> None:
     """Refuse work on H×W pixels that takes more bytes than a budget in GB, or a budget that is none.
 
     Raises:
