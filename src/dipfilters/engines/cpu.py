@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
 from dipfilters.kernels import leaky_relu_weights
+from dipfilters.parameters import check_whole
 
 # κ₀ = 1/2 + cos φ · q(sin φ) for q(s) = asin(c)/(π c), c = √(1−s²), which is analytic on [0, 1] while κ₀
 # itself has a root at c = 1. Of the interpolation of (q(s) − 1/2)/s in nine Chebyshev nodes: largest error
@@ -135,9 +136,7 @@ def _walked(
     """The products without the diagonal, (m, H, W); or ``matrix`` filled, if it has entries."""
     from dipfilters.engines import loops
 
-    threads = torch.get_num_threads() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    threads = check_whole("threads", torch.get_num_threads() if threads is None else threads, 1)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     kind = np.float32 if dtype == torch.float32 else np.float64
