@@ -7,7 +7,6 @@ import torch
 
 from dipfilters import (
     KernelFilter,
-    MemoryBudgetError,
     PictureError,
     SpectralTwicing,
     add_noise,
@@ -19,6 +18,7 @@ from dipfilters import (
     step_grid,
     vanilla,
 )
+from dipfilters.filters import MemoryBudgetError
 from tests.samples import flat_and_textured, generator, picture, refused
 
 SIGMA = 25 / 255

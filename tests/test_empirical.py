@@ -10,7 +10,6 @@ import torch
 
 from dipfilters import (
     LinearizedNetwork,
-    MemoryBudgetError,
     PictureError,
     autoencoder,
     build,
@@ -21,6 +20,7 @@ from dipfilters import (
     tangent_product,
     vanilla,
 )
+from dipfilters.filters import MemoryBudgetError
 from tests.samples import DEVICES, generator, picture, refused
 
 NETWORKS = {

@@ -27,9 +27,7 @@ from dipfilters import (
     Adam,
     KernelFilter,
     LanczosTwicing,
-    MemoryBudgetError,
     PictureError,
-    RecordError,
     SpectralTwicing,
     TangentFilter,
     add_noise,
@@ -48,6 +46,8 @@ from dipfilters import (
     vanilla,
 )
 from dipfilters.engines import batched
+from dipfilters.filters import MemoryBudgetError
+from dipfilters.records import RecordError
 from tests.samples import flat_and_textured, generator, picture, refused
 
 SOURCES = Path(dipfilters.__file__).parents[1]

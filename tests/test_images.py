@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from dipfilters import PICTURES, PictureError, add_noise, load_image, picture_path, psnr, typical_pixels
+from dipfilters import (
+    PictureError,
+    add_noise,
+    load_image,
+    psnr,
+    typical_pixels,
+)
+from dipfilters.images import PICTURES, picture_path
 from tests.samples import DEVICES, generator, picture, refused, repeatable, within
 
 # ---------------------------------------------------------------------------------------------- files
@@ -246,9 +253,9 @@ def test_a_colour_picture_is_scaled_channel_by_channel(tmp_path, colour):
         assert torch.allclose(whole[channel], load_image(tmp_path / "channel.png", size=(9, 4))[0], atol=2e-7)
 
 
-@pytest.mark.parametrize(("size", "shown"), [(0, r"\(0, 0\)"), (-3, r"\(-3, -3\)"), ((4, 0), r"\(4, 0\)")])
+@pytest.mark.parametrize(("size", "shown"), [(0, 0), (-3, -3), ((4, 0), 0), (math.nan, "nan"), (True, True)])
 def test_an_empty_size_is_refused(size, shown):
-    with refused(ValueError, f"size must be at least 1 pixel, got {shown}"):
+    with refused(ValueError, f"size must be a whole number and at least 1, got {shown}"):
         load_image("camera", size=size)
 
 
@@ -384,7 +391,7 @@ def test_noise_is_the_generators_whatever_the_device(device):
 
 @pytest.mark.parametrize("sigma", [25.0, 1.001, -0.1, math.nan, math.inf])
 def test_a_noise_level_outside_the_unit_interval_is_refused(sigma):
-    message = rf"sigma must lie in \[0, 1\], the unit of the pixels, got {sigma}; for 25 write 25/255"
+    message = rf"sigma must lie in \[0, 1\], as pixels do, got {sigma}; for 25 write 25/255"
     with refused(ValueError, message):
         add_noise(picture(1, 4, 4), sigma, generator=generator(0))
 
@@ -430,11 +437,11 @@ def test_what_is_no_picture_is_refused_by_name():
         PictureError, r"estimate must have shape \(C, H, W\), got \(4, 4\); a grey picture is \(1, H, W\)"
     ):
         psnr(image[0], image)
-    with refused(PictureError, r"reference must hold floats in \[0, 1\], got torch.int64; divide 8-bit"):
+    with refused(PictureError, r"reference must hold floats in \[0, 1\], got torch.int64; divide bytes"):
         psnr(image, image.long())
     with refused(PictureError, "estimate holds 16 values that are NaN or infinite; replace them first"):
         psnr(image * math.nan, image)
-    with refused(PictureError, r"must have one shape, got \(1, 4, 4\) and \(1, 4, 3\)"):
+    with refused(PictureError, r"estimate must have the shape of reference, \(1, 4, 3\), got \(1, 4, 4\)"):
         psnr(image, image[..., :3])
     with refused(PictureError, r"image must have shape"):
         add_noise(image[None], 0.1, generator=generator(0))
@@ -481,6 +488,8 @@ def test_typical_pixels_of_a_picture_made_of_them():
 
 
 def test_typical_pixels_need_a_picture_larger_than_the_margin():
-    with refused(PictureError, r"image of \(16, 20\) pixels has none inside a margin of 8; lower it"):
+    with refused(PictureError, r"image of \(16, 20\) pixels has none inside a margin of 8"):
         typical_pixels(picture(1, 16, 20))
+    with refused(ValueError, "margin must be a whole number and at least 0, got -3"):
+        typical_pixels(picture(1, 16, 20), margin=-3)
     assert set(typical_pixels(picture(1, 17, 17)).values()) == {(8, 8)}

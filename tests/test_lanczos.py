@@ -8,7 +8,6 @@ import torch
 
 import dipfilters.ntk
 from dipfilters import (
-    DivergenceError,
     KernelFilter,
     PictureError,
     SpectralTwicing,
@@ -22,6 +21,7 @@ from dipfilters import (
     twicing,
 )
 from dipfilters.lanczos import ConvergenceError, LanczosTwicing, estimated_degrees_of_freedom
+from dipfilters.twicing import DivergenceError
 from tests.samples import flat_and_textured, generator, picture, refused
 
 STEPS = [0, 1, 2, 5, 30, 200, 1000]

@@ -12,26 +12,25 @@ import pytest
 import torch
 
 from dipfilters import (
-    MemoryBudgetError,
     PictureError,
+    TangentFilter,
     arc_cosine_kernel,
     autoencoder,
     build,
     extract_patches,
     one_layer_tangent_kernel,
-    output_kernel,
     skip,
     tangent_kernel,
-    tangent_kernel_columns,
     vanilla,
 )
-from dipfilters.networks import Activation, Architecture, Convolution, Layer, Pooling, Resampled, Upsampling
+from dipfilters.filters import MemoryBudgetError
+from dipfilters.networks import Activation, Architecture, Convolution, Pooling
 from dipfilters.patches import Padding
 from tests.oracles import beyond_border
 from tests.samples import DEVICES, flat_and_textured, generator, picture, refused
 
 ORACLE = Path(__file__).parent / "oracles_nt"
-C, A = Convolution, Activation()
+C = Convolution
 
 
 def two_layers(size: int, slope: float, padding: Padding) -> Architecture:
@@ -39,9 +38,10 @@ def two_layers(size: int, slope: float, padding: Padding) -> Architecture:
     return Architecture((*hidden, C(1)), padding)
 
 
-def added(half: tuple[Layer, ...], up: Upsampling, *around: Layer) -> Resampled:
-    """A scale whose two branches end in a 1×1 convolution and are added."""
-    return Resampled((*half, *around, C(1)), up, (C(1),), "sum")
+def last_only(network: Architecture) -> Architecture:
+    """The tangent kernel of this network is Sigma, the covariance of the output."""
+    count = len(list(network.convolutions()))
+    return network.train_only([i == count - 1 for i in range(count)])
 
 
 # The networks of oracles_nt/make.py in the package's words.
@@ -56,32 +56,12 @@ SAME_NETWORKS = {
     "pooling-nearest": autoencoder(2, 3, slope=0.2, up="nearest", padding="zero"),
     "pooling-bilinear": autoencoder(2, 3),
     "skip-concatenate": skip(2, 3, slope=0.2),
-    "skip-sum": Architecture(
-        (
-            *(C(3), A),
-            added((C(3, 2), A), "bilinear", added((C(3, 2), A), "bilinear"), C(3), A),
-            *(C(3), A, C(1)),
-        ),
-        "zero",
-    ),
-    "skip-sum-noise": Architecture(
-        (C(5), A, added((Pooling(), C(5), A), "nearest"), C(5), A, C(1)), "circular"
-    ),
-    "residual": Architecture(
-        (
-            *(C(3), A),
-            Resampled((Pooling(), C(3), A, C(1)), "nearest", (C(3), A, C(3)), "sum"),
-            *(C(3), A, C(1)),
-        ),
-        "circular",
-    ),
 }
 
-# What neural-tangents cannot say: reflection in each layer, an added branch beside a ReLU, unlike widths.
+# What neural-tangents cannot say: reflection in each layer, unlike widths.
 OTHERS = {
     "reflect-layers": two_layers(3, 0.0, "reflect"),
     "autoencoder-reflect": autoencoder(1, 3, padding="reflect"),
-    "skip-sum-relu": skip(1, 3, merge="sum"),
     "skip-narrow": skip(1, 3, slope=0.1, side_channels=0.25, up="nearest", padding="zero"),
     "vanilla-zero": vanilla(2, 3, padding="zero"),
 }
@@ -109,8 +89,9 @@ def test_the_kernels_are_those_of_neural_tangents(name):
         image, output, tangent = (stored[key] for key in ("image", "output", "tangent"))
     upper = np.triu_indices(image.shape[1] * image.shape[2])
     image = torch.from_numpy(image)
-    for kernel, expected in ((output_kernel, output), (tangent_kernel, tangent)):
-        found = kernel(SAME_NETWORKS[name], image).numpy()[upper]
+    network = SAME_NETWORKS[name]
+    for trained, expected in ((last_only(network), output), (network, tangent)):
+        found = tangent_kernel(trained, image).numpy()[upper]
         assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 
 
@@ -118,14 +99,14 @@ def test_the_kernels_are_those_of_neural_tangents(name):
 
 
 @pytest.mark.parametrize("padding", ["reflect", "circular", "zero"])
-@pytest.mark.parametrize(("channels", "size"), [(1, 3), (3, 5)])
-def test_one_hidden_layer_has_the_kernels_of_part_one(padding, channels, size):
+def test_one_hidden_layer_has_the_kernels_of_part_one(padding):
     """Sums of d terms in another order: a few rounding steps of values below 2."""
-    image, network = picture(channels, 7, 9), vanilla(1, size, padding=padding)
-    patches = extract_patches(image, size, padding=padding)
-    arc_cosine = arc_cosine_kernel()(patches, patches)
-    both = one_layer_tangent_kernel()(patches, patches)
-    assert torch.allclose(output_kernel(network, image), arc_cosine, rtol=0, atol=4e-15)
+    image, network = picture(3, 7, 9), vanilla(1, 5, padding=padding)
+    patches = extract_patches(image, 5, padding=padding)
+    arc_cosine, both = (
+        kernel(patches, patches) for kernel in (arc_cosine_kernel(), one_layer_tangent_kernel())
+    )
+    assert torch.allclose(tangent_kernel(last_only(network), image), arc_cosine, rtol=0, atol=4e-15)
     assert torch.allclose(tangent_kernel(network, image), both, rtol=0, atol=4e-15)
     standard = tangent_kernel(network, image, parametrization="standard")
     assert torch.allclose(standard, arc_cosine, rtol=0, atol=4e-15)
@@ -210,12 +191,9 @@ def kernels_by_matrices(layers, sigma, theta, size, padding):
                 sigma, theta = below, tangent
                 continue
             side, side_tangent, _, beside = kernels_by_matrices(layer.side, sigma, theta, size, padding)
-            if layer.merge == "sum":
-                sigma, theta = below + side, tangent + side_tangent
-            else:
-                channels = inner + beside
-                sigma = (inner * below + beside * side) / channels
-                theta = (inner * tangent + beside * side_tangent) / channels
+            channels = inner + beside
+            sigma = (inner * below + beside * side) / channels
+            theta = (inner * tangent + beside * side_tangent) / channels
     return sigma, theta, size, channels
 
 
@@ -229,7 +207,7 @@ def test_the_kernels_are_those_of_written_out_matrices(name):
     pixels = image.flatten(1).numpy()
     start = pixels.T @ pixels / 2
     sigma, theta, _, _ = kernels_by_matrices(network.layers, start, 0 * start, (5, 6), network.padding)
-    assert np.abs(output_kernel(network, image).numpy() - sigma).max() < 1e-10
+    assert np.abs(tangent_kernel(last_only(network), image).numpy() - sigma).max() < 1e-10
     assert np.abs(tangent_kernel(network, image).numpy() - theta).max() < 1e-7
 
 
@@ -254,20 +232,17 @@ def test_a_network_that_pads_once_is_one_of_a_larger_picture_without_padding(pad
 # ------------------------------------------------------------------------------------------- columns
 
 
-@pytest.mark.parametrize("name", ["vanilla-1", "vanilla-3", "vanilla-leaky", "vanilla-zero", "skip-sum-relu"])
+@pytest.mark.parametrize("name", ["vanilla-1", "vanilla-3", "vanilla-leaky", "vanilla-zero", "skip-narrow"])
 @pytest.mark.parametrize("parametrization", ["tangent", "standard"])
 def test_columns_are_those_of_the_dense_kernel(name, parametrization):
     """Required is 1e-6; the same sums in the same order agree to rounding."""
     network, image = NETWORKS[name], flat_and_textured(2, 7, 9)
     pixels = [(0, 0), (6, 8), (3, 4), (0, 5), (3, 4)]
     dense = tangent_kernel(network, image, parametrization=parametrization)
-    columns = tangent_kernel_columns(network, image, pixels, parametrization=parametrization)
+    filter = TangentFilter(image, network, normalize=1.0, parametrization=parametrization)
     expected = dense[:, [r * 9 + c for r, c in pixels]]
-    assert torch.allclose(columns, expected, rtol=0, atol=1e-14 * float(dense.max()))
-
-
-def test_no_pixels_no_columns():
-    assert tangent_kernel_columns(vanilla(1, 3), picture(1, 5, 6), []).shape == (30, 0)
+    assert torch.allclose(filter.columns(pixels), expected, rtol=0, atol=1e-14 * float(dense.max()))
+    assert filter.columns([]).shape == (63, 0)
 
 
 # ------------------------------------------------------------------------------------- what must hold
@@ -276,7 +251,7 @@ def test_no_pixels_no_columns():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_symmetric_and_positive_semi_definite(name):
     network, image = NETWORKS[name], flat_and_textured(1, 7, 9)
-    for matrix in (output_kernel(network, image), tangent_kernel(network, image)):
+    for matrix in (tangent_kernel(last_only(network), image), tangent_kernel(network, image)):
         assert torch.allclose(matrix, matrix.T, rtol=0, atol=1e-13 * float(matrix.max()))
         eigenvalues = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
         assert float(eigenvalues[0]) >= -1e-12 * float(eigenvalues[-1])
@@ -290,15 +265,14 @@ def test_a_shifted_picture_has_the_shifted_kernel(network):
     assert torch.allclose(moved, kernel.roll((*moves, *moves), (0, 1, 2, 3)), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["vanilla-3", "skip-concatenate", "skip-sum-relu"])
+@pytest.mark.parametrize("name", ["vanilla-3", "skip-concatenate"])
 def test_each_layer_has_its_part_in_the_tangent_kernel(name):
-    """The parts of the single layers add up; that of the last one alone is the output kernel."""
+    """The parts of the single layers add up."""
     network, image = NETWORKS[name], picture(1, 6, 7)
     count = len(list(network.convolutions()))
     parts = [tangent_kernel(network.train_only([i == j for j in range(count)]), image) for i in range(count)]
     whole = tangent_kernel(network, image)
     assert torch.allclose(torch.stack(parts).sum(0), whole, rtol=0, atol=1e-13 * float(whole.max()))
-    assert torch.allclose(parts[-1], output_kernel(network, image), rtol=0, atol=1e-13)
 
 
 def test_the_parts_in_the_standard_parametrisation():
@@ -355,7 +329,7 @@ def test_noise_with_pooling_is_not():
 def test_the_mean_kernel_of_many_wide_networks(name, parametrization):
     """Gradients of 48 networks of width 96, between three pixels, two of them at the border.
 
-    Four and a half standard errors of the mean (6 entries, 10 cases), and 3/96 of the entry for the bias of
+    Four and a half standard errors of the mean (6 entries, 8 cases), and 3/96 of the entry for the bias of
     a finite width, which is of the order of 1/width for each hidden layer.
     """
     network, image, width = OTHERS[name], picture(1, 6, 7, seed=9), 96
@@ -401,40 +375,29 @@ def test_the_same_on_every_device(device):
         assert torch.allclose(found.cpu(), tangent_kernel(network, image), rtol=1e-10, atol=1e-12)
 
 
-def test_matrices_over_the_budget_are_refused():
+def test_matrices_over_the_budget_are_refused_and_a_budget_that_is_none():
     image = torch.ones(1, 300, 300)
-    with refused(
-        MemoryBudgetError,
-        r"a dense kernel of 300×300 pixels takes \d+ GB, over the budget of 8 GB; use tangent_",
-    ):
+    with refused(MemoryBudgetError, r"this takes \d+ GB for 300×300 pixels, over budget_gb = 8; use apply"):
         tangent_kernel(vanilla(1, 3), image)
-    with refused(MemoryBudgetError, r"over the budget of 2 GB; use a smaller picture, or raise budget_gb"):
-        output_kernel(autoencoder(1, 3), image, budget_gb=2)
-    with refused(MemoryBudgetError, r"10 columns of 300×300 pixels take .* use fewer, or raise"):
-        tangent_kernel_columns(vanilla(9, 9), image, [(0, 0)] * 10, budget_gb=0.1)
-
-
-@pytest.mark.parametrize("pixel", [(-1, 0), (5, 0), (0, 6)])
-def test_pixels_outside_are_refused(pixel):
-    with refused(IndexError, "lies outside the picture of 5×6 pixels"):
-        tangent_kernel_columns(vanilla(1, 3), picture(1, 5, 6), [(0, 0), pixel])
+    with refused(MemoryBudgetError, "over budget_gb = 0.1; use"):
+        TangentFilter(image, vanilla(9, 9), budget_gb=0.1).columns([(0, 0)] * 10)
+    for none in (0.0, -1.0, math.nan, math.inf):
+        for call in (tangent_kernel, lambda a, x, budget_gb: TangentFilter(x, a, budget_gb=budget_gb)):
+            with refused(ValueError, f"budget_gb must be positive and finite, got {none}"):
+                call(vanilla(1, 3), image, budget_gb=none)
 
 
 def test_what_is_no_picture_or_parametrisation_is_refused():
-    for function in (output_kernel, tangent_kernel):
+    for call in (tangent_kernel, lambda a, x: TangentFilter(x, a).dense()):
         with refused(PictureError, r"image must have shape \(C, H, W\), got \(5, 6\)"):
-            function(vanilla(1, 3), torch.ones(5, 6))
+            call(vanilla(1, 3), torch.ones(5, 6))
         with refused(PictureError, "5×6 pixels are too few for reflect padding by 5"):
-            function(vanilla(5, 3), picture(1, 5, 6))
-        with refused(PictureError, "1×1 pixels cannot be halved"):
-            function(autoencoder(3, 1), picture(1, 5, 6))
-    with refused(PictureError, "image must have shape"):
-        tangent_kernel_columns(vanilla(1, 3), torch.ones(5, 6), [])
-    for wrong in (
+            call(vanilla(5, 3), picture(1, 5, 6))
+        with refused(PictureError, r"\(1, 1\) pixels cannot be halved"):
+            call(autoencoder(3, 1), picture(1, 5, 6))
+    for call in (
         lambda: tangent_kernel(vanilla(1, 3), picture(1, 5, 6), parametrization=NO_PARAMETRIZATION),
-        lambda: tangent_kernel_columns(
-            vanilla(1, 3), picture(1, 5, 6), [], parametrization=NO_PARAMETRIZATION
-        ),
+        lambda: TangentFilter(picture(1, 5, 6), vanilla(1, 3), parametrization=NO_PARAMETRIZATION),
     ):
-        with refused(ValueError, 'parametrization must be "tangent" or "standard", got \'ntk\''):
-            wrong()
+        with refused(ValueError, "parametrization must be one of 'tangent', 'standard', got 'ntk'"):
+            call()

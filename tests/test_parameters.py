@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from dipfilters import choose_device, choose_profile
+from dipfilters.parameters import check_positive, check_share, check_whole
 from tests.samples import refused
 
 
@@ -24,10 +28,16 @@ def test_an_unknown_device_is_refused(name):
         choose_device(name)
 
 
+@pytest.mark.parametrize("name", ["mps", "meta"])
+def test_a_device_without_float64_is_refused_with_the_remedy(name):
+    with refused(ValueError, f'device \'{name}\' is not known to have float64; use "auto", "cpu" or "cuda"'):
+        choose_device(name)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card here")
 @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
 def test_an_absent_card_is_refused_with_the_remedy(name):
-    with refused(ValueError, f'device is \'{name}\', but torch sees no CUDA card here; use "auto" or "cpu"'):
+    with refused(ValueError, f'device is \'{name}\', but torch sees 0 CUDA cards here; use "auto" or "cpu"'):
         choose_device(name)
 
 
@@ -40,7 +50,7 @@ def test_a_second_card_where_there_is_one_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert choose_device("cuda:0") == torch.device("cuda:0")
-    with refused(ValueError, "device is 'cuda:1', but torch sees only 1 CUDA cards here"):
+    with refused(ValueError, "device is 'cuda:1', but torch sees 1 CUDA cards here"):
         choose_device("cuda:1")
 
 
@@ -51,5 +61,27 @@ def test_each_profile_has_its_settings():
 
 @pytest.mark.parametrize("name", ["fast", "", "Quick"])
 def test_an_unknown_profile_is_refused(name):
-    with refused(ValueError, f'profile must be "quick" or "full", got \'{name}\''):
+    with refused(ValueError, f"profile must be one of 'quick', 'full', got '{name}'"):
         choose_profile(name, quick=1, full=2)
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(1), np.uint8(3)])
+def test_whole_numbers_of_any_kind_are_ints(value):
+    assert type(check_whole("size", value, 1)) is int
+    assert check_whole("size", value, 1) == value
+
+
+@pytest.mark.parametrize("value", [0, np.int64(0), 2.0, math.nan, True, np.bool_(True), "2", None])
+def test_what_is_no_whole_number_is_refused(value):
+    with refused(ValueError, r"size must be a whole number and at least 1, got "):
+        check_whole("size", value, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_not_positive_and_finite_or_no_share_is_refused(value):
+    with refused(ValueError, f"budget must be positive and finite, got {value}"):
+        check_positive("budget", value)
+    check_share("weight", 0.0)
+    if value:
+        with refused(ValueError, f"weight must be at least 0 and below 1, got {value}"):
+            check_share("weight", value)

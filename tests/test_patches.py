@@ -81,14 +81,16 @@ def test_the_patches_lie_where_the_picture_lies(device):
     assert torch.equal(patches.cpu(), extract_patches(image.cpu(), 3))
 
 
-@pytest.mark.parametrize(("size", "remedy"), [(4, 5), (2, 3), (0, 1), (-2, 1), (-3, 1)])
-def test_an_even_or_empty_patch_is_refused(size, remedy):
-    with refused(ValueError, f"patch size must be odd and positive, got {size}; use {remedy}"):
+@pytest.mark.parametrize("size", [4, 2, 0, -3, 3.0, True])
+def test_an_even_or_empty_patch_is_refused(size):
+    even = f"odd, so that a patch has a middle, got {size}; use {size + 1}"
+    told = even if size in (2, 4) else f"a whole number and at least 1, got {size}"
+    with refused(ValueError, f"patch size must be {told}"):
         extract_patches(picture(1, 9, 9), size)
 
 
 def test_an_unknown_padding_is_refused():
-    with refused(ValueError, 'padding must be "reflect", "circular" or "zero", got \'mirror\''):
+    with refused(ValueError, "padding must be one of 'reflect', 'circular', 'zero', got 'mirror'"):
         extract_patches(picture(1, 9, 9), 3, padding="mirror")  # type: ignore[arg-type]
 
 
@@ -97,8 +99,7 @@ def test_an_unknown_padding_is_refused():
 )
 def test_a_picture_smaller_than_its_patch_needs_is_refused(padding, shape, needed):
     message = (
-        f"image of {shape[0]}×{shape[1]} pixels is too small for {padding} padding of 7×7 patches; "
-        f"it needs {needed} pixels a side, or a smaller patch size"
+        f"{shape[0]}×{shape[1]} pixels are too few for {padding} padding by 3, which needs {needed} a side; use "
     )
     with refused(PictureError, message):
         extract_patches(picture(1, *shape), 7, padding=padding)
@@ -115,7 +116,7 @@ def test_what_is_no_picture_is_refused():
     with refused(PictureError, r"image must have shape \(C, H, W\), got \(5, 5\); a grey picture is"):
         extract_patches(picture(1, 5, 5)[0], 3)
     with refused(
-        PictureError, "image must hold floats in .0, 1., got torch.uint8; divide 8-bit values by 255"
+        PictureError, "image must hold floats in .0, 1., got torch.uint8; divide bytes by 255"
     ):
         extract_patches(torch.ones(1, 5, 5, dtype=torch.uint8), 3)
     image = picture(1, 5, 5)

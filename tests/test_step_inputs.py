@@ -12,16 +12,15 @@ from dipfilters import (
     Adam,
     GradientDescent,
     PictureError,
-    StepInput,
     StochasticGradientDescent,
     build,
-    grid_masks,
     jittered,
     masked,
     masked_estimate,
     train,
     vanilla,
 )
+from dipfilters.step_inputs import StepInput, grid_masks
 from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_loops
 from tests.samples import DEVICES, generator, picture, refused, within
 
@@ -58,7 +57,7 @@ def test_no_mask_is_empty_and_no_hidden_pixel_touches_another():
 
 @pytest.mark.parametrize("width", [-1, 0, 1, 6])
 def test_a_width_without_neighbours_or_pixels_is_refused(width):
-    with refused(ValueError, rf"width must be from 2 to the shorter side of \(5, 7\) pixels, got {width}"):
+    with refused(ValueError, rf"width must .*, got {width}"):
         grid_masks((5, 7), width)
 
 
@@ -224,10 +223,12 @@ def test_on_every_device(device):
 
 def test_views_that_cannot_be_are_refused():
     noisy = picture(1, 6, 7)
-    with refused(ValueError, "step_inputs change it.*give subtract_start=False"):
+    with refused(ValueError, "step_inputs change the input.*give subtract_start=False"):
         train(small(), noisy, noisy, optimizer=Adam(), steps=1, step_inputs=masked(noisy))
     with refused(PictureError, r"noisy must have shape \(C, H, W\)"):
         masked(noisy[0])
+    with refused(PictureError, r"noisy requires a gradient, .* give noisy.detach\(\)"):
+        masked_estimate(small(), noisy.clone().requires_grad_())
     with refused(PictureError, r"input must have shape \(C, H, W\)"):
         jittered(noisy[0], generator=generator(0))
     with refused(ValueError, r"sigma must lie in \[0, 1\]"):

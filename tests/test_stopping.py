@@ -162,15 +162,15 @@ def test_on_every_device(device):
 
 
 def test_rules_that_cannot_be_are_refused():
-    with refused(ValueError, "weight must be at least 0 and below 1, got 1.0; use 0.99"):
+    with refused(ValueError, "weight must be at least 0 and below 1, got 1.0"):
         ExponentialAverage(1.0)
-    with refused(ValueError, "window must be at least 2 estimates, got 1"):
+    with refused(ValueError, "window must be a whole number and at least 2, got 1"):
         WindowedVariance(window=1)
-    with refused(ValueError, "patience must be at least 1 step, got 0"):
+    with refused(ValueError, "patience must be a whole number and at least 1, got 0"):
         WindowedVariance(patience=0)
     for rule in (ExponentialAverage(), WindowedVariance()):
         with refused(PictureError, r"estimate must have shape \(C, H, W\)"):
             rule.update(torch.zeros(4, 4))
         rule.update(picture(1, 4, 5))
-        with refused(PictureError, r"shape of those before, \(1, 4, 5\), got \(1, 5, 4\); begin a new rule"):
+        with refused(PictureError, r"shape of those before, \(1, 4, 5\), got \(1, 5, 4\)"):
             rule.update(picture(1, 5, 4))

@@ -11,13 +11,10 @@ import torch
 
 from dipfilters import (
     Adam,
-    DivergenceError,
     GradientDescent,
     LinearizedNetwork,
     PictureError,
     StochasticGradientDescent,
-    TrainingStep,
-    WeightChange,
     autoencoder,
     build,
     effective_weights,
@@ -29,7 +26,8 @@ from dipfilters import (
     vanilla,
     weight_change,
 )
-from dipfilters.training import Optimizer
+from dipfilters.training import Optimizer, TrainingStep, WeightChange
+from dipfilters.twicing import DivergenceError
 from tests.oracles import twicing_by_recursion
 from tests.samples import DEVICES, annotations_off, generator, picture, refused
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfilters import (
-    DivergenceError,
     KernelFilter,
     PictureError,
     SpectralTwicing,
@@ -28,6 +27,7 @@ from dipfilters import (
     sure,
     twicing,
 )
+from dipfilters.twicing import DivergenceError
 from tests.oracles import (
     draw_bias_and_variance,
     jacobian_by_differences,

@@ -1,165 +1,94 @@
 """dipfilters: the filters behind the deep image prior.
 
-The helper package of the book, small enough to read in an evening, from top to bottom:
+The helper package of the book. Its core reads in an evening, from top to bottom; each module knows only those
+above it in this list:
 
-* **pictures** come in with :func:`load_image`, get noise from :func:`add_noise`, and are judged by
-  :func:`psnr`;
-* :func:`extract_patches` turns a picture into the patches around its pixels;
-* a **kernel** says how alike two patches are: :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
+* :mod:`~dipfilters.parameters`: the device and the size of a run, and numbers within their bounds;
+* :mod:`~dipfilters.images`: a picture comes in with :func:`load_image`, gets noise from :func:`add_noise`,
+  and is judged by :func:`psnr`;
+* :mod:`~dipfilters.patches`: :func:`extract_patches` turns a picture into the patches around its pixels;
+* :mod:`~dipfilters.kernels`: how alike two patches are, :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
   :func:`one_layer_tangent_kernel`;
-* :class:`KernelFilter` lays a kernel over a picture as a linear filter, one row of weights a pixel, which
-  its ``low_rank`` approximates by a :class:`LowRankFilter` from a few of its columns;
-* one description of an **architecture**, :func:`vanilla`, :func:`autoencoder` or :func:`skip`, gives a
-  network of any width by :func:`build`, and in closed form the kernels of an infinitely wide one:
-  :func:`output_kernel`, :func:`tangent_kernel`, :func:`tangent_kernel_columns`, and as a filter
-  :class:`TangentFilter`;
-* :func:`twicing` iterates a filter on its own residual, :class:`SpectralTwicing` does so for all numbers
-  of steps at once, and knows bias, variance and degrees of freedom; :func:`measured_bias_variance` measures
-  the same on draws of the noise; :func:`sure`, :func:`monte_carlo_divergence` and :func:`discrepancy_stop`
-  say when to stop;
-* where no matrix can be stored, :class:`LanczosTwicing` does the same from a handful of products, and
-  :func:`estimated_degrees_of_freedom` counts by chance;
-* :func:`denoise` puts all this together for a picture of your own;
-* the tangent kernel of a finite network, :func:`empirical_tangent_kernel`, :func:`tangent_product` and its
-  :func:`largest_eigenvalue`; the network's first-order expansion, :class:`LinearizedNetwork`;
-* :func:`train` trains a network step by step, by :class:`GradientDescent`,
-  :class:`StochasticGradientDescent` or :class:`Adam`, on one input or on a :class:`StepInput` that changes
-  with the step, :func:`jittered` or :func:`masked`, from which :func:`masked_estimate` makes a picture;
-  :func:`weight_change` says how far the :func:`effective_weights` moved;
-* :class:`WindowedVariance` says when to stop such a run, :class:`ExponentialAverage` steadies its outputs;
-* :func:`load_or_run` stores what a long computation gave as a :class:`Record`, and loads it where it fits;
-* :mod:`dipfilters.plots`, imported by itself, draws, and :mod:`dipfilters.figures` has figures that answer;
-  :mod:`dipfilters.checks` tells a student what is wrong with an answer.
+* :mod:`~dipfilters.engines`: a room of its own, see below;
+* :mod:`~dipfilters.filters`: :class:`KernelFilter` makes a kernel over a picture a linear filter, one row of
+  weights a pixel, and approximates it from a few of its columns;
+* :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder` or
+  :func:`skip`, gives a network of any width by :func:`build`;
+* :mod:`~dipfilters.ntk`: the same description gives the kernel of an infinitely wide network in closed form,
+  :func:`tangent_kernel`, and as a filter, :class:`TangentFilter`;
+* :mod:`~dipfilters.twicing`: :func:`twicing` iterates a filter on its own residual. :class:`SpectralTwicing`
+  does so for all numbers of steps at once, and knows bias, variance and degrees of freedom, which
+  :func:`measured_bias_variance` measures on draws of the noise; :func:`sure`, with its
+  :func:`monte_carlo_divergence`, and :func:`discrepancy_stop` say when to stop;
+* :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
+  can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
+* :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
+* :mod:`~dipfilters.empirical`: the tangent kernel of a network of finite width,
+  :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, and its first-order
+  expansion, :class:`LinearizedNetwork`;
+* :mod:`~dipfilters.step_inputs`: inputs that change during a training run, :func:`jittered` and
+  :func:`masked`, from which :func:`masked_estimate` makes a picture;
+* :mod:`~dipfilters.training`: :func:`train` trains a network step by step, by :class:`GradientDescent`,
+  :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says how far the
+  :func:`effective_weights` moved;
+* :mod:`~dipfilters.stopping`: :class:`WindowedVariance` says when to stop such a run,
+  :class:`ExponentialAverage` steadies its outputs;
+* :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
+* :mod:`~dipfilters.records`: :func:`load_or_run` keeps what a long computation gave, and loads it where it
+  fits;
+* :mod:`~dipfilters.plots`, imported by itself, draws;
+* :mod:`~dipfilters.figures`: a room of its own, see below;
+* :mod:`~dipfilters.checks`: a room of its own, see below.
 
-Each module imports only from those above it in this list.
+The core is under 2,200 lines of code, apart from three rooms that its reader need not enter: ``engines``
+multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly; ``figures``
+holds the interactive figures; ``checks`` tells a student what is wrong with an answer.
 """
 
-from dipfilters.denoising import Denoised, denoise
-from dipfilters.empirical import (
-    LinearizedNetwork,
-    empirical_tangent_kernel,
-    largest_eigenvalue,
-    tangent_product,
-)
-from dipfilters.filters import KernelFilter, LowRankFilter, MemoryBudgetError
-from dipfilters.images import (
-    PICTURES,
-    Picture,
-    PictureError,
-    add_noise,
-    load_image,
-    picture_path,
-    psnr,
-    typical_pixels,
-)
-from dipfilters.kernels import (
-    Kernel,
-    arc_cosine_kernel,
-    gaussian_kernel,
-    kappa0,
-    kappa1,
-    one_layer_tangent_kernel,
-)
-from dipfilters.lanczos import LanczosTwicing, estimated_degrees_of_freedom
-from dipfilters.networks import (
-    Architecture,
-    ArchitectureError,
-    autoencoder,
-    build,
-    skip,
-    vanilla,
-)
-from dipfilters.ntk import TangentFilter, output_kernel, tangent_kernel, tangent_kernel_columns
-from dipfilters.parameters import choose_device, choose_profile
-from dipfilters.patches import extract_patches
-from dipfilters.records import Record, RecordError, StoredSetting, load_or_run
-from dipfilters.step_inputs import StepInput, grid_masks, jittered, masked, masked_estimate
-from dipfilters.stopping import ExponentialAverage, WindowedVariance
-from dipfilters.training import (
-    Adam,
-    GradientDescent,
-    StochasticGradientDescent,
-    TrainingStep,
-    WeightChange,
-    effective_weights,
-    train,
-    weight_change,
-)
-from dipfilters.twicing import (
-    DivergenceError,
-    SpectralTwicing,
-    discrepancy_stop,
-    measured_bias_variance,
-    monte_carlo_divergence,
-    step_grid,
-    sure,
-    twicing,
-)
-
-__all__ = [
-    "PICTURES",
-    "Adam",
-    "Architecture",
-    "ArchitectureError",
-    "Denoised",
-    "DivergenceError",
-    "ExponentialAverage",
-    "GradientDescent",
-    "Kernel",
-    "KernelFilter",
-    "LanczosTwicing",
-    "LinearizedNetwork",
-    "LowRankFilter",
-    "MemoryBudgetError",
-    "Picture",
-    "PictureError",
-    "Record",
-    "RecordError",
-    "SpectralTwicing",
-    "StepInput",
-    "StochasticGradientDescent",
-    "StoredSetting",
-    "TangentFilter",
-    "TrainingStep",
-    "WeightChange",
-    "WindowedVariance",
-    "add_noise",
-    "arc_cosine_kernel",
-    "autoencoder",
-    "build",
-    "choose_device",
-    "choose_profile",
-    "denoise",
-    "discrepancy_stop",
-    "effective_weights",
-    "empirical_tangent_kernel",
-    "estimated_degrees_of_freedom",
-    "extract_patches",
-    "gaussian_kernel",
-    "grid_masks",
-    "jittered",
-    "kappa0",
-    "kappa1",
-    "largest_eigenvalue",
-    "load_image",
-    "load_or_run",
-    "masked",
-    "masked_estimate",
-    "measured_bias_variance",
-    "monte_carlo_divergence",
-    "one_layer_tangent_kernel",
-    "output_kernel",
-    "picture_path",
-    "psnr",
-    "skip",
-    "step_grid",
-    "sure",
-    "tangent_kernel",
-    "tangent_kernel_columns",
-    "tangent_product",
-    "train",
-    "twicing",
-    "typical_pixels",
-    "vanilla",
-    "weight_change",
-]
+from dipfilters.denoising import denoise as denoise
+from dipfilters.empirical import LinearizedNetwork as LinearizedNetwork
+from dipfilters.empirical import empirical_tangent_kernel as empirical_tangent_kernel
+from dipfilters.empirical import largest_eigenvalue as largest_eigenvalue
+from dipfilters.empirical import tangent_product as tangent_product
+from dipfilters.filters import KernelFilter as KernelFilter
+from dipfilters.images import PictureError as PictureError
+from dipfilters.images import add_noise as add_noise
+from dipfilters.images import load_image as load_image
+from dipfilters.images import psnr as psnr
+from dipfilters.images import typical_pixels as typical_pixels
+from dipfilters.kernels import Kernel as Kernel
+from dipfilters.kernels import arc_cosine_kernel as arc_cosine_kernel
+from dipfilters.kernels import gaussian_kernel as gaussian_kernel
+from dipfilters.kernels import kappa0 as kappa0
+from dipfilters.kernels import kappa1 as kappa1
+from dipfilters.kernels import one_layer_tangent_kernel as one_layer_tangent_kernel
+from dipfilters.lanczos import LanczosTwicing as LanczosTwicing
+from dipfilters.lanczos import estimated_degrees_of_freedom as estimated_degrees_of_freedom
+from dipfilters.networks import autoencoder as autoencoder
+from dipfilters.networks import build as build
+from dipfilters.networks import skip as skip
+from dipfilters.networks import vanilla as vanilla
+from dipfilters.ntk import TangentFilter as TangentFilter
+from dipfilters.ntk import tangent_kernel as tangent_kernel
+from dipfilters.parameters import choose_device as choose_device
+from dipfilters.parameters import choose_profile as choose_profile
+from dipfilters.patches import extract_patches as extract_patches
+from dipfilters.records import load_or_run as load_or_run
+from dipfilters.step_inputs import jittered as jittered
+from dipfilters.step_inputs import masked as masked
+from dipfilters.step_inputs import masked_estimate as masked_estimate
+from dipfilters.stopping import ExponentialAverage as ExponentialAverage
+from dipfilters.stopping import WindowedVariance as WindowedVariance
+from dipfilters.training import Adam as Adam
+from dipfilters.training import GradientDescent as GradientDescent
+from dipfilters.training import StochasticGradientDescent as StochasticGradientDescent
+from dipfilters.training import effective_weights as effective_weights
+from dipfilters.training import train as train
+from dipfilters.training import weight_change as weight_change
+from dipfilters.twicing import SpectralTwicing as SpectralTwicing
+from dipfilters.twicing import discrepancy_stop as discrepancy_stop
+from dipfilters.twicing import measured_bias_variance as measured_bias_variance
+from dipfilters.twicing import monte_carlo_divergence as monte_carlo_divergence
+from dipfilters.twicing import step_grid as step_grid
+from dipfilters.twicing import sure as sure
+from dipfilters.twicing import twicing as twicing

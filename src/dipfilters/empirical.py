@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
-from dipfilters.filters import check_budget
-from dipfilters.images import check_picture, pixel_numbers
+from dipfilters.filters import check_memory, lanczos_largest
+from dipfilters.images import check_detached, check_picture, check_shape, pixel_numbers
 
 Weights = dict[str, Tensor]
+Output = Callable[[Weights], Tensor]
 
 
 def tangent_product(
@@ -33,18 +34,16 @@ def tangent_product(
     Only weights that require a gradient count. Nothing of the size of J is stored.
 
     Raises:
-        PictureError: The input is no picture.
-        ValueError: A picture of another shape than the output, or no weight that requires a gradient.
+        PictureError: The input is no picture; a picture of another shape than the output.
+        ValueError: No weight that requires a gradient.
 
     Cost: about five forward passes, and twice the memory of the weights.
 
     Source: Novak and others (2020) [novak2020].
     """
     output, product = _kernel_products(network, input)
-    if picture.shape != output.shape:
-        raise ValueError(
-            f"picture must have the shape of the output, {tuple(output.shape)}, got {tuple(picture.shape)}"
-        )
+    check_shape("picture", picture.shape, output.shape, "the output")
+    check_detached(picture, "picture")
     return product(picture.to(output))
 
 
@@ -80,9 +79,7 @@ def empirical_tangent_kernel(
     output, product = _kernel_products(network, input)
     outputs, height, width = output.shape
     chosen = list(range(height * width)) if pixels is None else pixel_numbers(pixels, (height, width))
-    size = output.element_size() * height * width * len(chosen)
-    what = f"{len(chosen)} columns of the kernel of {height}×{width} pixels take"
-    check_budget(size, budget_gb, what, "tangent_product, fewer pixels")
+    check_memory(output.element_size() * height * width * len(chosen), (height, width), budget_gb)
     kernel = output.new_zeros(height * width, len(chosen))
     for m, i in enumerate(chosen):
         for o in range(outputs):
@@ -104,27 +101,17 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
 
     Source: Lee and others (2019) [lee2019].
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     output, product = _kernel_products(network, input)
-    n = output.numel()
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
         return product(picture).flatten().double().cpu().numpy()
 
     # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
-    start = np.linspace(1.0, 1.5, n)
+    start = np.linspace(1.0, 1.5, output.numel())
     if not matvec(start).any():
-        raise ValueError(
-            "the tangent kernel is 0, as that of a black input is, and has no largest eigenvalue; add a "
-            "constant to the input"
-        )
-    if n <= 8:  # Lanczos needs more pixels than vectors
-        columns = [matvec(unit) for unit in np.eye(n)]
-        return float(np.linalg.eigvalsh(np.stack(columns))[-1])
-    operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
-    return float(eigsh(operator, k=1, which="LA", ncv=8, tol=1e-3, v0=start, return_eigenvectors=False)[0])
+        raise ValueError("the tangent kernel is 0, as that of a black input is; add a constant to the input")
+    return lanczos_largest(matvec, start, 8, 1e-3)
 
 
 class LinearizedNetwork(nn.Module):
@@ -138,7 +125,8 @@ class LinearizedNetwork(nn.Module):
     descent on it is twicing, exactly, for any width.
 
     Args:
-        network: The network, whose weights are kept as they are.
+        network: The network. Its weights and other numbers are copied, and follow conversions such as
+            ``.double()``; what happens to the network later changes nothing here.
 
     Raises:
         ValueError: No weight that requires a gradient.
@@ -148,15 +136,30 @@ class LinearizedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        trained, self._frozen = _split(network)
-        self._network, self._base = [network], {name: weight.clone() for name, weight in trained.items()}
+        trained, frozen = _split(network)
+        self._network = [network]  # in a list, so that its weights are none of this module's
+        self._base, self._frozen = _Kept(trained), _Kept(frozen)
         self.moves = nn.ParameterList(torch.zeros_like(weight) for weight in trained.values())
 
     def forward(self, batch: Tensor) -> Tensor:
         """f_lin, as the network itself is called."""
-        moves = dict(zip(self._base, self.moves, strict=True))
-        output, change = _derivative(_function(self._network[0], self._frozen, batch), self._base, moves)
+        base, frozen = self._base.tensors(), self._frozen.tensors()
+        moves = dict(zip(base, self.moves, strict=True))
+        output, change = _derivative(_function(self._network[0], frozen, batch), base, moves)
         return output + change
+
+
+class _Kept(nn.Module):
+    """Copies of tensors as buffers, which are converted and stored with a module, and not trained."""
+
+    def __init__(self, tensors: Weights) -> None:
+        super().__init__()
+        self.names = list(tensors)
+        for number, tensor in enumerate(tensors.values()):  # a buffer's name may not have the dots of theirs
+            self.register_buffer(str(number), tensor.clone())
+
+    def tensors(self) -> Weights:
+        return dict(zip(self.names, self.buffers(), strict=True))
 
 
 def _split(network: nn.Module) -> tuple[Weights, Weights]:
@@ -168,19 +171,12 @@ def _split(network: nn.Module) -> tuple[Weights, Weights]:
     return trained, {**others, **dict(network.named_buffers())}
 
 
-def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Callable[[Weights], Tensor]:
+def _function(network: nn.Module, frozen: Weights, batch: Tensor) -> Output:
     """The network's output as a function of its trained weights."""
-
-    def function(trained: Weights) -> Tensor:
-        output: Tensor = functional_call(network, {**frozen, **trained}, (batch,))
-        return output
-
-    return function
+    return lambda trained: functional_call(network, {**frozen, **trained}, (batch,))
 
 
-def _derivative(
-    function: Callable[[Weights], Tensor], weights: Weights, move: Weights
-) -> tuple[Tensor, Tensor]:
+def _derivative(function: Output, weights: Weights, move: Weights) -> tuple[Tensor, Tensor]:
     """f(w) and J Δw."""
     with warnings.catch_warnings():  # the first forward derivative of a process makes torch warn of itself
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -188,11 +184,10 @@ def _derivative(
     return result[0], result[1]
 
 
-def _kernel_products(
-    network: nn.Module, input: Tensor
-) -> tuple[Float[Tensor, "O H W"], Callable[[Tensor], Tensor]]:
-    """The output, and the map v ↦ J Jᵀ v."""
+def _kernel_products(network: nn.Module, input: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The output, (O, H, W), and the map v ↦ J Jᵀ v."""
     check_picture(input, "input")
+    check_detached(input, "input")
     trained, frozen = _split(network)
     function = _function(network, frozen, input[None])
     output, pull = vjp(function, trained)[:2]

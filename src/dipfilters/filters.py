@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,40 +16,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.engines import batched, cpu
-from dipfilters.engines.program import KernelProgram, ProgramError, program_of_kernel
-from dipfilters.images import PictureError, check_pixels, pixel_numbers
+from dipfilters.engines.program import KernelProgram, program_of_kernel
+from dipfilters.images import check_detached, check_pixels, check_shape, pixel_numbers
 from dipfilters.kernels import Kernel
-from dipfilters.networks import pad
-from dipfilters.patches import Padding, check_patch_size, unfold
+from dipfilters.parameters import check_choice, check_positive, check_whole
+from dipfilters.patches import Padding, check_patch_size, pad, unfold
 
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
-_KEPT_ENTRIES = 2**26  # a kernel matrix up to 537 MB (90×90 pixels) is kept between products
-_DROPPED = (
-    1e-10  # eigenvalues below this share of the largest are rounding, to float64's 1e-16 times thousands
-)
-_ROUNDS = 10  # adaptive columns are drawn in so many rounds; more are slower and hardly better
+_LARGEST_KEPT = 2**26  # entries of a kernel matrix that is kept between products: 537 MB, 90×90 pixels
+_ROUNDING = 1e-10  # eigenvalues below this share of the largest are rounding: thousands of times 1e-16
+_ADAPTIVE_ROUNDS = 10  # adaptive columns are drawn in so many; more are slower and hardly better
 
 Normalize = Literal["rows", "spectral"] | float
 Sampling = Literal["uniform", "adaptive"]
 Engine = Literal["auto", "reference", "cpu", "batched"]
 
-_WALKS: dict[str, ModuleType] = {"cpu": cpu, "batched": batched}
+_ENGINES: dict[str, ModuleType] = {"cpu": cpu, "batched": batched}
 
 
 class MemoryBudgetError(MemoryError):
     """More memory than the stated budget, or than the device has; the message says what to do instead."""
 
 
-def check_budget(size: int, budget_gb: float, what: str, remedy: str) -> None:
-    """Refuse work that takes more bytes than a budget in GB.
+def check_memory(size: int, shape: Sequence[int], budget: float, name: str = "budget_gb") -> None:
+    """Refuse work on H×W pixels that takes more bytes than a budget in GB, or a budget that is none.
 
     Raises:
-        MemoryBudgetError: "WHAT so many GB, over the budget; use REMEDY, or raise budget_gb".
+        MemoryBudgetError: With the size and what needs less.
+        ValueError: A budget that is not positive and finite.
     """
-    if size / 1e9 > budget_gb:
+    check_positive(name, budget)
+    if size / 1e9 > budget:
         raise MemoryBudgetError(
-            f"{what} {size / 1e9:.3g} GB, over the budget of {budget_gb:g} GB; use {remedy}, or raise "
-            f"budget_gb"
+            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; use "
+            f"apply() or fewer columns, take a smaller picture or a part of it, or raise {name}"
         )
 
 
@@ -64,7 +64,7 @@ def device_memory(shape: Sequence[int], device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryBudgetError(
-            f"the memory of {device} ran out at {_sides(shape)} pixels; end what else uses it, take a "
+            f"the memory of {device} ran out at {shape[0]}×{shape[1]} pixels; end what else uses it, take a "
             f"smaller picture or a part of it, or move the picture to the processor with .cpu()"
         ) from error
 
@@ -77,7 +77,7 @@ class SymmetricForm(NamedTuple):
 
 
 class KernelJob(NamedTuple):
-    """What an engine needs to walk over a filter's kernel: see :mod:`dipfilters.engines`."""
+    """What an engine needs to multiply with a filter's kernel: see :mod:`dipfilters.engines`."""
 
     program: KernelProgram
     padded: Float[Tensor, "C h w"]
@@ -94,6 +94,19 @@ class Decomposition(NamedTuple):
     right: Float[Tensor, "N m"]
 
 
+class _KernelProduct(torch.autograd.Function):
+    """K times columns. K is symmetric, so that the gradient for the columns is a product with K as well."""
+
+    @staticmethod
+    def forward(context: Any, columns: Tensor, filter: Filter) -> Tensor:
+        context.filter = filter
+        return filter._product(columns)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return context.filter.times_kernel(gradients[0]), None
+
+
 class Filter(ABC):
     """The N×N filter matrix W made from a symmetric kernel matrix K between the pixels of a picture.
 
@@ -104,15 +117,19 @@ class Filter(ABC):
         W = η K                      normalize=η: symmetric
 
     Products with K, and K itself, come from an engine. ``"reference"`` computes in float64 and keeps matrices
-    up to 0.54 GB. ``"cpu"`` and ``"batched"`` walk over the displacements, store nothing of size N², and are
-    right to about 1e-6; they know the package's own kernels and networks that pad once. ``"auto"`` takes the
-    reference up to 90×90 pixels, and above that the one of the picture's device, where it knows the kernel.
-    Single rows and columns are the reference's always.
+    up to 0.54 GB. ``"cpu"`` and ``"batched"`` go through the displacements between two pixels in float32 and
+    store nothing of size N²; they know the package's own kernels and networks that pad once. Their error is
+    at most 1e-6 λ_max(K) ‖v‖ as a rule; see :mod:`dipfilters.engines`. ``"auto"`` takes the reference up to
+    90×90 pixels, and above that the one of the picture's device, where it knows the kernel. Single rows and
+    columns are the reference's always.
+
+    What a filter is made from is taken as it is, without a gradient. A picture that it is applied to keeps
+    its own, on every engine.
 
     Attributes:
         shape: (H, W) of the picture, N = H·W.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
-        engine: The engine at work: ``"reference"``, ``"cpu"`` or ``"batched"``.
+        engine: The engine in use: ``"reference"``, ``"cpu"`` or ``"batched"``.
     """
 
     def __init__(
@@ -122,31 +139,23 @@ class Filter(ABC):
         device: torch.device,
         *,
         engine: Engine = "reference",
-        walk: KernelJob | None = None,
+        job: KernelJob | None = None,
     ) -> None:
-        if engine not in ("auto", "reference", *_WALKS):
-            raise ValueError(f'engine must be "auto", "reference", "cpu" or "batched", got {engine!r}')
-        if isinstance(normalize, str) and normalize not in ("rows", "spectral"):
-            raise ValueError(f'normalize must be "rows", "spectral" or a number, got {normalize!r}')
-        if not isinstance(normalize, str) and not 0 < normalize < math.inf:
-            raise ValueError(f"normalize as a number must be positive and finite, got {normalize}")
+        check_choice("engine", engine, Engine)
+        if isinstance(normalize, str):
+            check_choice("normalize as a word", normalize, Literal["rows", "spectral"])
+        else:
+            check_positive("normalize as a number", normalize)
         self.shape = shape
         self.normalize = normalize
         self._ones = torch.ones(math.prod(shape), 1, dtype=torch.float64, device=device)
-        self._walk = walk
+        self._job = job
         if engine == "auto":
-            small = len(self._ones) ** 2 <= _KEPT_ENTRIES
-            engine = "reference" if small or walk is None else "batched" if device.type == "cuda" else "cpu"
-        elif engine in _WALKS and walk is None:
-            raise ValueError(
-                f"engine {engine!r} knows the package's own kernels and networks that pad once, but not this "
-                f'one; use engine="reference"'
-            )
+            small = len(self._ones) ** 2 <= _LARGEST_KEPT
+            engine = "reference" if small or job is None else "batched" if device.type == "cuda" else "cpu"
+        elif engine in _ENGINES and job is None:
+            raise ValueError(f'engine {engine!r} does not know this kernel; use engine="reference"')
         self.engine = engine
-
-    @abstractmethod
-    def _reference_product(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
-        """K times the columns of a matrix, in float64."""
 
     @abstractmethod
     def _kernel_columns(self, pixels: Sequence[int]) -> Float[Tensor, "N m"]:
@@ -160,6 +169,10 @@ class Filter(ABC):
     def _reference_matrix(self) -> Float[Tensor, "N N"]:
         """K itself, in float64."""
 
+    def _reference_product(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
+        """K times the columns of a matrix, in float64."""
+        return self._reference_matrix() @ columns
+
     def times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
         """K times the columns of a matrix, in float64 on the filter's device, whatever ``normalize`` says.
 
@@ -168,23 +181,33 @@ class Filter(ABC):
 
         Cost: N² kernel values, once for all columns.
         """
-        columns = columns.to(self._ones)
+        product: Tensor = _KernelProduct.apply(columns.to(self._ones), self)  # type: ignore[no-untyped-call]
+        return product
+
+    def _product(self, columns: Tensor) -> Tensor:
         with device_memory(self.shape, self._ones.device):
-            if self.engine in _WALKS:
-                assert self._walk is not None
-                product: Tensor = _WALKS[self.engine].product(*self._walk, columns)
-                return product
-            return self._reference_product(columns)
+            if self._job is None or self.engine == "reference":
+                return self._reference_product(columns)
+            product: Tensor = _ENGINES[self.engine].product(*self._job, columns)
+            return product
 
     def _dense_kernel(self, budget_gb: float) -> Float[Tensor, "N N"]:
         """K itself, or MemoryBudgetError."""
-        self._check_dense(budget_gb)
+        check_memory(8 * len(self._ones) ** 2, self.shape, budget_gb)
         with device_memory(self.shape, self._ones.device):
-            if self.engine in _WALKS:
-                assert self._walk is not None
-                matrix: Tensor = _WALKS[self.engine].dense(*self._walk)
-                return matrix
-            return self._reference_matrix()
+            if self._job is None or self.engine == "reference":
+                return self._reference_matrix()
+            matrix: Tensor = _ENGINES[self.engine].dense(*self._job)
+            return matrix
+
+    @property
+    def knows_scale(self) -> bool:
+        """Whether :attr:`scale` is at hand, without a search for the largest eigenvalue."""
+        return self.normalize != "spectral" or "scale" in vars(self)
+
+    def learn_scale(self, scale: float) -> None:
+        """Take the factor that :class:`dipfilters.LanczosTwicing` found on its way, and search for none."""
+        self.scale = scale
 
     @property
     def symmetric(self) -> bool:
@@ -194,9 +217,16 @@ class Filter(ABC):
     @cached_property
     def scale(self) -> float:
         """The factor η of W = η K; 1 for a row-normalised filter, whose rows have factors of their own."""
-        if isinstance(self.normalize, str):
-            return 1.0 / self._largest_eigenvalue() if self.normalize == "spectral" else 1.0
-        return float(self.normalize)
+        if self.normalize != "spectral":
+            return 1.0 if self.normalize == "rows" else float(self.normalize)
+        _largest(self._kernel_diagonal())
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            return self.times_kernel(torch.from_numpy(vector.reshape(-1, 1))).cpu().numpy()[:, 0]
+
+        # The error of the value is about the square of the tolerance; products in float32 are no better.
+        work = (8, 1e-10) if self.engine == "reference" else (4, 1e-4)
+        return 1.0 / lanczos_largest(product, np.ones(len(self._ones)), *work)  # always the same start
 
     @cached_property
     def row_sums(self) -> Float[Tensor, " N"]:
@@ -206,6 +236,11 @@ class Filter(ABC):
             ValueError: A sum that is not positive, so that no weighted average can be made of its row.
         """
         return self._check_sums(self.times_kernel(self._ones)[:, 0])
+
+    @property
+    def weights(self) -> Float[Tensor, " N"]:
+        """D if the rows are normalised, else ones: D^(1/2) W D^(−1/2) is symmetric."""
+        return self.row_sums if self.normalize == "rows" else self._ones[:, 0]
 
     def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
         """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
@@ -236,9 +271,8 @@ class Filter(ABC):
 
         Cost: N kernel values a column; all row sums besides if the rows are normalised.
         """
-        self._check_columns(len(pixels), budget_gb)
-        columns = self._kernel_columns(pixel_numbers(pixels, self.shape))
-        return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
+        check_memory(8 * len(pixels) * len(self._ones), self.shape, budget_gb)
+        return self._normalized(self._kernel_columns(pixel_numbers(pixels, self.shape)))
 
     def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
         """W times a picture, or a stack of them: the same W for each channel. Same dtype and device as in.
@@ -248,17 +282,14 @@ class Filter(ABC):
                 NaN or infinite.
             MemoryBudgetError: The memory of the device ran out.
 
-        Cost: N² kernel values, once for the whole stack.
+        Cost: N² kernel values, once for the whole stack; as much again for a gradient.
         """
         check_pixels(picture, "picture")
-        if tuple(picture.shape[-2:]) != self.shape:
-            raise PictureError(
-                f"picture must be {self.shape} pixels like the filter's, got {tuple(picture.shape[-2:])}"
-            )
+        check_shape("picture", picture.shape[-2:], self.shape, "the filter")
         columns = picture.reshape(-1, len(self._ones)).T.to(self._ones)
-        if self.normalize == "rows":  # the row sums are the product with ones: one walk over K gives both
+        if self.normalize == "rows":  # the row sums are the product with ones: K is gone through once
             product = self.times_kernel(torch.cat([columns, self._ones], dim=1))
-            product = product[:, :-1] / self._check_sums(product[:, -1])[:, None]
+            product = product[:, :-1] / self._check_sums(product[:, -1].detach())[:, None]
         else:
             product = self.times_kernel(columns) * self.scale
         return product.T.reshape(picture.shape).to(picture)
@@ -271,10 +302,7 @@ class Filter(ABC):
 
         Cost: 8 N² bytes: 0.13 GB for 64×64 pixels, 2.1 GB for 128×128, 34 GB for 256×256.
         """
-        matrix = self._dense_kernel(budget_gb)
-        if self.normalize == "rows":
-            return matrix / self.row_sums[:, None]
-        return matrix * self.scale
+        return self._normalized(self._dense_kernel(budget_gb))
 
     def symmetric_form(self, *, budget_gb: float = 4.0) -> SymmetricForm:
         """A symmetric matrix with the eigenvalues of W, and the weights that lead back to W.
@@ -289,9 +317,9 @@ class Filter(ABC):
         """
         matrix = self._dense_kernel(budget_gb)
         if self.symmetric:
-            return SymmetricForm(matrix * self.scale, self._ones[:, 0])
-        root = self.row_sums.sqrt()
-        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.row_sums)
+            return SymmetricForm(matrix * self.scale, self.weights)
+        root = self.weights.sqrt()
+        return SymmetricForm(matrix / (root[:, None] * root[None, :]), self.weights)
 
     def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
         """The eigenvalues of W, the largest first, with its left and right eigenvectors.
@@ -302,11 +330,11 @@ class Filter(ABC):
         Cost: about 10 N³ operations (some tenths of a second for 32×32 pixels, some seconds for 64×64 on two
         cores), four N×N matrices of float64.
         """
-        self._check_dense(budget_gb, "decomposition", copies=4)
-        matrix, weights = self.symmetric_form(budget_gb=budget_gb)
+        check_memory(4 * 8 * len(self._ones) ** 2, self.shape, budget_gb)
+        matrix = self.symmetric_form(budget_gb=budget_gb).matrix
         with device_memory(self.shape, matrix.device):
             eigenvalues, vectors = torch.linalg.eigh(matrix)
-            return self._with_weights(eigenvalues.flip(0), vectors.flip(1), weights)
+            return self._decomposition(eigenvalues.flip(0), vectors.flip(1))
 
     def low_rank(
         self,
@@ -343,22 +371,16 @@ class Filter(ABC):
         Source: Williams and Seeger (2001) [williams2001]; Chen, Epperly, Tropp and Webber (2025) [chen2025]
         for the adaptive sampling.
         """
-        n = len(self._ones)
-        if not 1 <= columns <= n:
-            raise ValueError(f"columns must lie between 1 and the {n} pixels of the picture, got {columns}")
-        if sampling not in ("uniform", "adaptive"):
-            raise ValueError(f'sampling must be "uniform" or "adaptive", got {sampling!r}')
-        self._check_columns(columns, budget_gb, copies=3)
-        factor = self._nystrom_factor(columns, generator, rounds=1 if sampling == "uniform" else _ROUNDS)
-        return LowRankFilter(factor, self.shape, normalize=self.normalize)
-
-    def _nystrom_factor(self, count: int, generator: torch.Generator, rounds: int) -> Float[Tensor, "N m"]:
-        """B with C M⁺ Cᵀ = B Bᵀ. The first round draws uniformly; each later one looks at what is missing."""
+        if check_whole("columns", columns, 1) > len(self._ones):
+            raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
+        check_choice("sampling", sampling, Sampling)
+        check_memory(3 * 8 * columns * len(self._ones), self.shape, budget_gb)
+        rounds = min(_ADAPTIVE_ROUNDS if sampling == "adaptive" else 1, columns)
         diagonal = self._kernel_diagonal()
         largest = _largest(diagonal)
         chances = torch.ones_like(diagonal)
-        factor = diagonal.new_empty(len(diagonal), 0)
-        for part in np.array_split(np.arange(count), min(rounds, count)):
+        factor = diagonal.new_empty(len(diagonal), 0)  # B with C M⁺ Cᵀ = B Bᵀ
+        for part in np.array_split(np.arange(columns), rounds):
             draws = min(len(part), int((chances > 0).sum()))
             if draws == 0:  # nothing is missing any more
                 break
@@ -366,17 +388,21 @@ class Filter(ABC):
             chosen = where.to(diagonal.device)
             missing = self._kernel_columns(chosen.tolist()) - factor @ factor[chosen].T
             values, vectors = torch.linalg.eigh(missing[chosen])
-            kept = values > _DROPPED * largest
+            kept = values > _ROUNDING * largest
             factor = torch.cat([factor, missing @ (vectors[:, kept] / values[kept].sqrt())], dim=1)
-            chances = diagonal - factor.square().sum(1)
-            chances = torch.where(chances > _DROPPED * largest, chances, 0.0)
-        return factor
+            chances = diagonal - factor.square().sum(1)  # the first round draws uniformly, later ones what is
+            chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)  # missing
+        return LowRankFilter(factor, self.shape, normalize=self.normalize)
 
-    def _with_weights(self, eigenvalues: Tensor, vectors: Tensor, weights: Tensor) -> Decomposition:
+    def _normalized(self, columns: Tensor) -> Tensor:
+        """Columns of W from columns of K."""
+        return columns / self.row_sums[:, None] if self.normalize == "rows" else columns * self.scale
+
+    def _decomposition(self, eigenvalues: Tensor, vectors: Tensor) -> Decomposition:
         """The decomposition of W from that of its symmetric form."""
         if self.symmetric:
             return Decomposition(eigenvalues, vectors, vectors)
-        root = weights.sqrt()[:, None]
+        root = self.weights.sqrt()[:, None]
         return Decomposition(eigenvalues, root * vectors, vectors / root)
 
     def _check_sums(self, sums: Tensor, first: int = 0) -> Tensor:
@@ -385,43 +411,24 @@ class Filter(ABC):
         if len(refused) > 0:
             i = int(refused[0])
             raise ValueError(
-                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g} and "
-                f"make no average: its patch, black perhaps, resembles none; use "
-                f'normalize="spectral", another kernel or a wider bandwidth'
+                f"the weights of pixel {divmod(first + i, self.shape[1])} sum to {float(sums[i]):.3g}: its "
+                f'patch, black perhaps, resembles none; use normalize="spectral" or a wider bandwidth'
             )
         return sums
 
-    def _check_dense(self, budget_gb: float, what: str = "dense filter", copies: int = 1) -> None:
-        remedy = "apply(), row() or low_rank(), which need no such matrix, a smaller picture"
-        size = 8 * copies * len(self._ones) ** 2
-        check_budget(size, budget_gb, f"the {what} of {_sides(self.shape)} pixels takes", remedy)
 
-    def _check_columns(self, count: int, budget_gb: float, copies: int = 1) -> None:
-        size = 8 * copies * count * len(self._ones)
-        what = f"{count} columns of {_sides(self.shape)} pixels take"
-        check_budget(size, budget_gb, what, "fewer columns, a smaller picture")
+def lanczos_largest(
+    product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, vectors: int, tolerance: float
+) -> float:
+    """The largest eigenvalue of a symmetric matrix by its products, with so many vectors of Lanczos."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
-    def _largest_eigenvalue(self) -> float:
-        """λ_max(K) by Lanczos; a fixed start makes it the same at every call."""
-        from scipy.sparse.linalg import LinearOperator, eigsh
-
-        _largest(self._kernel_diagonal())
-        n = len(self._ones)
-        if n <= 8:  # Lanczos needs more pixels than vectors
-            return float(torch.linalg.eigvalsh(self._kernel_columns(range(n)))[-1])
-
-        def product(vector: np.ndarray) -> np.ndarray:
-            return self.times_kernel(torch.from_numpy(vector.reshape(n, -1))).cpu().numpy()
-
-        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        # The error of the value is about the square of tol; a walk's products are no better than that.
-        options = {"ncv": 4, "tol": 1e-4} if self.engine in _WALKS else {"ncv": 8, "tol": 1e-10}
-        value = eigsh(operator, k=1, which="LA", v0=np.ones(n), return_eigenvectors=False, **options)
-        return float(value[0])
-
-
-def _sides(shape: Sequence[int]) -> str:
-    return f"{shape[0]}×{shape[1]}"
+    n = len(start)
+    if n <= 8:  # Lanczos needs more entries than vectors
+        return float(np.linalg.eigvalsh(np.stack([product(unit) for unit in np.eye(n)]))[-1])
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    options = {"ncv": vectors, "tol": tolerance, "return_eigenvectors": False}
+    return float(eigsh(operator, k=1, which="LA", v0=start, **options)[0])
 
 
 def _largest(diagonal: Tensor) -> float:
@@ -441,15 +448,13 @@ class KernelFilter(Filter):
     ::
 
         K_ij = k(p_i, p_j) · exp(−‖r_i − r_j‖² / s²)         r_i: the position of pixel i
-        K_ij = 0 where r_i and r_j are more than ``window`` rows or columns apart
         W = D⁻¹ K, D = diag(K 1)     normalize="rows": each row is a weighted average
         W = K / λ_max(K)             normalize="spectral": symmetric, largest eigenvalue 1
         W = η K                      normalize=η: symmetric
 
-    The factor in the positions is there if ``spatial`` is given, and the search window if ``window`` is. A
-    window may make eigenvalues negative, so that twicing diverges: it is for one application. A Gaussian
-    blur, the bilateral filter and non-local means are this filter with a Gaussian kernel of infinite
-    bandwidth and a finite s, with 1×1 patches and a finite s, and with larger patches and any s or window.
+    The factor in the positions is there if ``spatial`` is given. A Gaussian blur, the bilateral filter and
+    non-local means are this filter with a Gaussian kernel of infinite bandwidth and a finite s, with 1×1
+    patches and a finite s, and with larger patches and any s.
 
     Args:
         image: The picture whose patches are compared: (C, H, W), values in [0, 1].
@@ -457,16 +462,15 @@ class KernelFilter(Filter):
         patch_size: The side of a patch, odd.
         normalize: ``"rows"``, ``"spectral"``, or the number η.
         spatial: s in pixels, or None for all pairs of pixels alike.
-        window: How many rows and columns away a pixel may be, or None for all pixels.
         padding: What the patches see beyond the border; see :func:`dipfilters.extract_patches`.
         engine: What computes products and dense matrices; see :class:`Filter`.
 
     Raises:
         PictureError, ValueError: As :func:`dipfilters.extract_patches`; an unknown ``normalize``; a
-            ``spatial`` that is not positive, a ``window`` below 0; an engine that does not know the kernel.
+            ``spatial`` that is not positive; an engine that does not know the kernel.
 
-    Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the walk on two
-    cores; ten times that by the reference, which keeps them up to 90×90 pixels.
+    Cost: nothing at first. Each product computes N² kernel values: about 0.3 ns each by the engine
+    ``"cpu"`` on two cores; ten times that by the reference, which keeps them up to 90×90 pixels.
 
     Source: Buades, Coll and Morel (2005) [buades2005]; Milanfar (2013) [milanfar2013].
     """
@@ -479,27 +483,21 @@ class KernelFilter(Filter):
         patch_size: int,
         normalize: Normalize,
         spatial: float | None = None,
-        window: int | None = None,
         padding: Padding = "reflect",
         engine: Engine = "auto",
     ) -> None:
-        if window is not None and window < 0:
-            raise ValueError(f"window must be a number of pixels ≥ 0 or None, got {window}")
-        if spatial is not None and not spatial > 0:
+        if spatial is not None and not (spatial > 0 and spatial**2 > 0):  # the square of 1e-200 is 0
             raise ValueError(f"spatial must be a positive number of pixels or None, got {spatial}")
         check_patch_size(image, patch_size, padding)
+        check_detached(image, "image")
         padded = pad(image.double()[None], patch_size // 2, padding)[0]
-        try:
-            walk = KernelJob(program_of_kernel(kernel, patch_size, spatial=spatial, window=window), padded)
-        except ProgramError:  # a kernel of the reader's own
-            walk = None
-        shape = (image.shape[1], image.shape[2])
-        super().__init__(shape, normalize, image.device, engine=engine, walk=walk)
+        program = program_of_kernel(kernel, patch_size, spatial)
+        job = None if program is None else KernelJob(program, padded)
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self._padded = padded
         self.kernel = kernel
         self.patch_size = patch_size
         self.spatial = spatial
-        self.window = window
 
     @cached_property
     def _patches(self) -> Float[Tensor, "N d"]:
@@ -512,49 +510,41 @@ class KernelFilter(Filter):
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
         return self._rows(torch.as_tensor(pixels, device=self._patches.device)).T
 
-    def _rows(self, pixels: Tensor) -> Tensor:
-        """Rows of K, filled tile by tile, since a kernel needs several times the memory of its result."""
-        rows = self._patches.new_empty(len(pixels), len(self._patches))
-        for part in self._tiles(torch.arange(len(pixels))):
-            rows[part] = self._tile(pixels[part])
-        return rows
-
-    def _tile(self, pixels: Tensor) -> Tensor:
-        """The rows of K that belong to ``pixels``."""
-        # All pixels in their order: the same matrix twice, which the kernel knows how to use.
-        part = self._patches if torch.equal(pixels, self._every) else self._patches[pixels]
-        tile = self.kernel(part, self._patches)
-        if self.spatial is not None or self.window is not None:
-            down = pixels[:, None] // self.shape[1] - self._every // self.shape[1]
-            right = pixels[:, None] % self.shape[1] - self._every % self.shape[1]
-            if self.spatial is not None:
-                squared = down.square() + right.square()
-                tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
-            if self.window is not None:
-                tile = tile * (torch.maximum(down.abs(), right.abs()) <= self.window)
-        return tile
-
-    def _tiles(self, numbers: Tensor) -> list[Tensor]:
-        height = max(1, _TILE_ENTRIES // len(self._patches))
-        return [numbers[start : start + height] for start in range(0, len(numbers), height)]
-
     @cached_property
     def _every(self) -> Tensor:
         return torch.arange(len(self._patches), device=self._patches.device)
+
+    def _rows(self, pixels: Tensor) -> Tensor:
+        rows, start = self._patches.new_empty(len(pixels), len(self._patches)), 0
+        for tile in self._tiles(pixels):
+            rows[start : start + len(tile)] = tile
+            start += len(tile)
+        return rows
+
+    def _tiles(self, pixels: Tensor) -> Iterator[Tensor]:
+        """The rows of K that belong to pixels, a few at a time: a kernel needs several times their memory."""
+        for part in torch.split(pixels, max(1, _TILE_ENTRIES // len(self._patches))):
+            # All pixels in their order: the same matrix twice, which the kernel knows how to use.
+            patches = self._patches if torch.equal(part, self._every) else self._patches[part]
+            tile = self.kernel(patches, self._patches)
+            if self.spatial is not None:
+                down = part[:, None] // self.shape[1] - self._every // self.shape[1]
+                right = part[:, None] % self.shape[1] - self._every % self.shape[1]
+                squared = down.square() + right.square()
+                tile = tile * torch.exp(squared.to(tile) / -(self.spatial**2))
+            yield tile
 
     @cached_property
     def _kept_kernel(self) -> Tensor:
         return self._rows(self._every)
 
-    def _reference_product(self, columns: Tensor) -> Tensor:
-        n = len(self._patches)
-        if n * n <= _KEPT_ENTRIES:
-            return self._kept_kernel @ columns
-        return torch.cat([self._tile(pixels) @ columns for pixels in self._tiles(self._every)])
-
     def _reference_matrix(self) -> Tensor:
-        n = len(self._patches)
-        return self._kept_kernel if n * n <= _KEPT_ENTRIES else self._rows(self._every)
+        return self._kept_kernel if len(self._every) ** 2 <= _LARGEST_KEPT else self._rows(self._every)
+
+    def _reference_product(self, columns: Tensor) -> Tensor:
+        if len(self._every) ** 2 <= _LARGEST_KEPT:
+            return self._kept_kernel @ columns
+        return torch.cat([tile @ columns for tile in self._tiles(self._every)])
 
 
 class LowRankFilter(Filter):
@@ -571,25 +561,21 @@ class LowRankFilter(Filter):
     """
 
     def __init__(self, factor: Float[Tensor, "N m"], shape: tuple[int, int], *, normalize: Normalize) -> None:
+        check_detached(factor, "factor")
         super().__init__(shape, normalize, factor.device)
         self.factor = factor.double()
-
-    @property
-    def rank(self) -> int:
-        """m, at most the number of columns that were drawn."""
-        return self.factor.shape[1]
 
     def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
         """The eigenvalues of W, the largest first, with eigenvectors; see :meth:`Filter.decomposition`.
 
         Cost: 4 N m² operations, and as much memory as B twice.
         """
-        weights = self._ones[:, 0] if self.symmetric else self.row_sums
-        factor = self.factor if self.symmetric else self.factor / weights.sqrt()[:, None]
+        check_memory(2 * 8 * self.factor.numel(), self.shape, budget_gb)
+        factor = self.factor / self.weights.sqrt()[:, None]
         values, vectors = torch.linalg.eigh(factor.T @ factor)  # the eigenvalues of B Bᵀ that are not 0
-        kept = values > _DROPPED * values[-1]
+        kept = values > _ROUNDING * values[-1]
         values, vectors = values[kept].flip(0), vectors[:, kept].flip(1)
-        return self._with_weights(values * self.scale, factor @ (vectors / values.sqrt()), weights)
+        return self._decomposition(values * self.scale, factor @ (vectors / values.sqrt()))
 
     def _reference_product(self, columns: Tensor) -> Tensor:
         return self.factor @ (self.factor.T @ columns)

@@ -6,6 +6,7 @@ A noise level is in the same unit, so that the "sigma = 25" of the literature is
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dipfilters.parameters import check_whole
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -31,38 +34,8 @@ class Picture:
     credit: str
 
 
-PICTURES: dict[str, Picture] = {
-    "camera": Picture("camera.png", "Camera operator", "CC0 1.0", "Lav Varshney"),
-    "astronaut": Picture("astronaut.png", "Eileen Collins, astronaut", "Public domain", "NASA"),
-    "chelsea": Picture("chelsea.png", "Chelsea the cat", "CC0 1.0", "Stéfan van der Walt"),
-    "coffee": Picture(
-        "coffee.png", "Cup of coffee", "CC0 1.0", "Rachel Michetti, by courtesy of Pikolo Espresso Bar"
-    ),
-    "brick": Picture(
-        "brick.png", "Brick wall", "CC0 1.0", "CC0 Textures (Bricks25); cropped and warped for scikit-image"
-    ),
-    "grass": Picture(
-        "grass.png", "Grass", "CC0 1.0", "linolafett on DeviantArt; cropped and made grey for scikit-image"
-    ),
-    "gravel": Picture(
-        "gravel.png", "Gravel", "CC0 1.0", "CC0 Textures (Gravel04); cropped and made grey for scikit-image"
-    ),
-    "clock": Picture(
-        "clock_motion.png", "Wall clock, blurred by motion", "Public domain", "Stéfan van der Walt"
-    ),
-    "text": Picture("text.png", "Printed text", "Public domain", "Wikipedia, file Corner.png"),
-    "cell": Picture(
-        "cell.png", "Cell floating in saline", "CC0 1.0", "Paul Müller and others, Optics Express 26(8), 2018"
-    ),
-    "retina": Picture("retina.jpg", "Human retina", "CC0 1.0", "Mikael Häggström, 2014"),
-    "microaneurysms": Picture(
-        "microaneurysms.png",
-        "Retina with microaneurysms",
-        "CC0 1.0",
-        "Andreas Maier, High-Resolution Fundus Image Database",
-    ),
-    "hubble": Picture("hubble_deep_field.jpg", "Hubble eXtreme Deep Field", "Public domain", "NASA"),
-}
+_LIST = Path(__file__).parent / "data/pictures.json"
+PICTURES = {name: Picture(**entry) for name, entry in json.loads(_LIST.read_text("utf-8")).items()}
 """The pictures known by name, all inside scikit-image's wheel, so that nothing is downloaded."""
 
 
@@ -100,7 +73,7 @@ def load_image(
 
     Raises:
         PictureError: No such picture, or the file cannot be read as one.
-        ValueError: A size below one pixel.
+        ValueError: A size that is not a whole number of pixels from 1 on.
 
     Cost: that of decoding the file.
     """
@@ -110,7 +83,8 @@ def load_image(
 
         image = torch.from_numpy(rgb2gray(image.numpy(), channel_axis=0)).float()[None]
     if size is not None:
-        image = _crop_and_scale(image, (size, size) if isinstance(size, int | np.integer) else size)
+        sides = size if isinstance(size, Sequence) else (size, size)
+        image = _crop_and_scale(image, *(check_whole("size", side, 1) for side in sides))
     return image.clamp(0.0, 1.0)
 
 
@@ -145,18 +119,16 @@ def _decode(path: Path) -> Float[Tensor, "C H W"]:
         raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
 
 
-def _crop_and_scale(image: Float[Tensor, "C H W"], size: tuple[int, int]) -> Float[Tensor, "C h w"]:
-    """Cut the largest centred part with the proportions of ``size``, and scale it to ``size``."""
-    if min(size) < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> Float[Tensor, "C h w"]:
+    """Cut the largest centred part with the proportions of rows and columns, and scale it to them."""
     height, width = image.shape[1:]
-    scale = min(height / size[0], width / size[1])
-    h, w = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    scale = min(height / rows, width / columns)
+    h, w = max(1, round(rows * scale)), max(1, round(columns * scale))
     top, left = (height - h) // 2, (width - w) // 2
     part = image[:, top : top + h, left : left + w]
-    if (h, w) == tuple(size):
+    if (h, w) == (rows, columns):
         return part.clone()
-    return F.interpolate(part[None], size=size, mode="bilinear", antialias=True)[0]
+    return F.interpolate(part[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
 
 
 def check_picture(image: Tensor, name: str = "image") -> None:
@@ -165,10 +137,30 @@ def check_picture(image: Tensor, name: str = "image") -> None:
     Raises:
         PictureError: With the name, what it is, and what it should be.
     """
-    if image.ndim != 3 or image.numel() == 0:
-        shape = tuple(image.shape)
+    shape = tuple(image.shape)
+    if len(shape) != 3 or 0 in shape:
         raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
     check_pixels(image, name)
+
+
+def check_shape(name: str, found: Sequence[int], wanted: Sequence[int], whose: str) -> None:
+    """Refuse a picture of another shape than something else has.
+
+    Raises:
+        PictureError: With both shapes.
+    """
+    if tuple(found) != tuple(wanted):
+        raise PictureError(f"{name} must have the shape of {whose}, {tuple(wanted)}, got {tuple(found)}")
+
+
+def check_detached(image: Tensor, name: str) -> None:
+    """Refuse what requires a gradient, where none could be passed on to it.
+
+    Raises:
+        PictureError: With the name and the remedy.
+    """
+    if image.requires_grad:
+        raise PictureError(f"{name} requires a gradient, which is not computed here; give {name}.detach()")
 
 
 def check_pixels(image: Tensor, name: str) -> None:
@@ -178,9 +170,7 @@ def check_pixels(image: Tensor, name: str) -> None:
         PictureError: With the name, what they are, and the remedy.
     """
     if not image.is_floating_point():
-        raise PictureError(
-            f"{name} must hold floats in [0, 1], got {image.dtype}; divide 8-bit values by 255"
-        )
+        raise PictureError(f"{name} must hold floats in [0, 1], got {image.dtype}; divide bytes by 255")
     if not bool(torch.isfinite(image).all()):
         bad = int((~torch.isfinite(image)).sum())
         raise PictureError(f"{name} holds {bad} values that are NaN or infinite; replace them first")
@@ -205,10 +195,8 @@ def check_sigma(sigma: float) -> None:
     Raises:
         ValueError: With the remedy; a level above 1 is nearly always one meant for 0..255.
     """
-    if not (math.isfinite(sigma) and 0.0 <= sigma <= 1.0):
-        raise ValueError(
-            f"sigma must lie in [0, 1], the unit of the pixels, got {sigma}; for 25 write 25/255"
-        )
+    if not 0.0 <= sigma <= 1.0:
+        raise ValueError(f"sigma must lie in [0, 1], as pixels do, got {sigma}; for 25 write 25/255")
 
 
 def add_noise(
@@ -248,11 +236,7 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
     """
     check_picture(estimate, "estimate")
     check_picture(reference, "reference")
-    if estimate.shape != reference.shape:
-        raise PictureError(
-            f"estimate and reference must have one shape, "
-            f"got {tuple(estimate.shape)} and {tuple(reference.shape)}"
-        )
+    check_shape("estimate", estimate.shape, reference.shape, "reference")
     error = float((estimate.double() - reference.double()).square().mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
@@ -270,17 +254,17 @@ def typical_pixels(image: Float[Tensor, "C H W"], *, margin: int = 8) -> dict[st
 
     Raises:
         PictureError: Not a picture, or nothing of it lies inside the margin.
+        ValueError: A negative margin.
     """
     from skimage.feature import structure_tensor, structure_tensor_eigenvalues
 
     check_picture(image)
-    luminance = image.mean(0).cpu().double().numpy()
+    check_whole("margin", margin, 0)
+    luminance = image.detach().mean(0).cpu().double().numpy()
     inside = np.zeros(luminance.shape, dtype=bool)
     inside[margin : luminance.shape[0] - margin, margin : luminance.shape[1] - margin] = True
     if not inside.any():
-        raise PictureError(
-            f"image of {luminance.shape} pixels has none inside a margin of {margin}; lower it"
-        )
+        raise PictureError(f"image of {luminance.shape} pixels has none inside a margin of {margin}")
     near, wide = (
         structure_tensor_eigenvalues(structure_tensor(luminance, sigma=sigma, mode="nearest"))
         for sigma in (1.5, 5.0)

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Products = Float[Tensor, "..."]  # inner products, of shapes that are broadcast
+
 # Two equal patches have a cosine of 1, but their three inner products, summed in different orders, may give
 # a few rounding steps less, which kappa0 turns into an error of 1e-8 or more: so many steps are taken for 1,
 # and for −1 between opposite patches.
@@ -59,9 +61,7 @@ def _angle(cosine: Tensor) -> Tensor:
     return torch.atan2(_sine(cosine), cosine)
 
 
-def cosine_of_angle(
-    pp: Float[Tensor, "..."], pq: Float[Tensor, "..."], qq: Float[Tensor, "..."]
-) -> Float[Tensor, "..."]:
+def cosine_of_angle(pp: Products, pq: Products, qq: Products) -> Products:
     """cos φ = ⟨p, q⟩ / (‖p‖ ‖q‖), kept within [−1, 1]; 0 where a patch is black and has no angle."""
     norms = torch.sqrt(pp * qq)
     cosine = torch.where(norms > 0, pq / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
@@ -69,13 +69,20 @@ def cosine_of_angle(
     return torch.where(1.0 - cosine.abs() <= _ROUNDING_OF_ONE, cosine.sign(), cosine)
 
 
+def leaky_relu_weights(slope: float) -> tuple[float, float]:
+    """2α/(1+α²) and (1−α)²/(1+α²): how much a leaky ReLU of slope α keeps as it is, and how much as a ReLU.
+
+    With gain √(2/(1+α²)), it turns a covariance into the first times itself plus the second times that of a
+    ReLU, and the derivative likewise, V and V′ of :mod:`dipfilters.ntk`. The weights sum to one.
+    """
+    return 2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2)
+
+
 class Kernel(ABC):
     """A similarity of two patches: symmetric, and positive semi-definite over any set of patches."""
 
     @abstractmethod
-    def from_products(
-        self, pp: Float[Tensor, "..."], pq: Float[Tensor, "..."], qq: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def from_products(self, pp: Products, pq: Products, qq: Products) -> Products:
         """The kernel from the inner products ⟨p, p⟩, ⟨p, q⟩ and ⟨q, q⟩, which are broadcast.
 
         Each is a mean over the entries of the patch. The result has their dtype; give float64 where angles
@@ -110,9 +117,7 @@ class GaussianKernel(Kernel):
         if not (self.bandwidth > 0 and self.bandwidth**2 > 0):  # the square of 1e-200 is 0
             raise ValueError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
 
-    def from_products(
-        self, pp: Float[Tensor, "..."], pq: Float[Tensor, "..."], qq: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def from_products(self, pp: Products, pq: Products, qq: Products) -> Products:
         """k(p, q) = exp(−(⟨p, p⟩ − 2⟨p, q⟩ + ⟨q, q⟩) / h²)."""
         squared_distance = (pp + qq - 2 * pq).clamp_min(0.0)
         return torch.exp(-squared_distance / self.bandwidth**2)
@@ -122,9 +127,7 @@ class GaussianKernel(Kernel):
 class ArcCosineKernel(Kernel):
     """The kernel of random ReLU features; see :func:`arc_cosine_kernel`."""
 
-    def from_products(
-        self, pp: Float[Tensor, "..."], pq: Float[Tensor, "..."], qq: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def from_products(self, pp: Products, pq: Products, qq: Products) -> Products:
         """k(p, q) = ‖p‖ ‖q‖ κ₁(φ)."""
         return torch.sqrt(pp * qq) * kappa1(cosine_of_angle(pp, pq, qq))
 
@@ -133,9 +136,7 @@ class ArcCosineKernel(Kernel):
 class OneLayerTangentKernel(Kernel):
     """The tangent kernel of one hidden ReLU layer; see :func:`one_layer_tangent_kernel`."""
 
-    def from_products(
-        self, pp: Float[Tensor, "..."], pq: Float[Tensor, "..."], qq: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def from_products(self, pp: Products, pq: Products, qq: Products) -> Products:
         """k(p, q) = ‖p‖ ‖q‖ κ₁(φ) + ⟨p, q⟩ κ₀(φ)."""
         cosine = cosine_of_angle(pp, pq, qq)
         return torch.sqrt(pp * qq) * kappa1(cosine) + pq * kappa0(cosine)

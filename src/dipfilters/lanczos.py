@@ -8,7 +8,7 @@ Source: Lanczos (1950) [lanczos1950].
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,31 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Filter
-from dipfilters.images import PictureError, check_picture
-from dipfilters.twicing import NEGLIGIBLE, LinearFilter, Steps, check_spectrum, check_steps
+from dipfilters.images import check_detached, check_picture, check_shape
+from dipfilters.parameters import check_positive, check_whole
+from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps
+
+_BOUND_EACH = 32  # so many products have their bound computed each, later ones one in eight
+_STEPS_AT_ONCE = 2**14  # of the sums that bound the error
+_LARGEST_MISSES = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
 
 
 class ConvergenceError(ArithmeticError):
     """An approximation that is not as good as was asked for within the products that were allowed."""
-
-
-@runtime_checkable
-class SymmetricFilter(LinearFilter, Protocol):
-    """What Lanczos needs besides the product: a W that is its own transpose, or :class:`RowNormalized`."""
-
-    shape: tuple[int, int]
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether W is its own transpose; if not, it is D⁻¹ K with a symmetric K."""
-
-
-class RowNormalized(Protocol):
-    """W = D⁻¹ K. Apart from :class:`SymmetricFilter`, since looking whether D is there may compute it."""
-
-    @property
-    def row_sums(self) -> Float[Tensor, " N"]:
-        """D, the sums of the rows of K."""
 
 
 class LanczosTwicing:
@@ -65,14 +51,14 @@ class LanczosTwicing:
     K has the Krylov space of W, and the largest eigenvalue of T is soon that of K.
 
     Args:
-        filter: W, symmetric or with normalised rows, its eigenvalues in [0, 2].
+        filter: W, its eigenvalues in [0, 2].
         noisy: The picture y.
         last: The largest number k of steps.
         tolerance: The largest relative error of an estimate, but for what the filter's products miss.
         max_products: How many products may be made.
 
     Raises:
-        PictureError: Not a picture of the filter's size.
+        PictureError: Not a picture of the filter's size, or one that requires a gradient.
         ValueError: A last step, tolerance or number of products that is not positive.
         DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
         ConvergenceError: ``max_products`` were not enough.
@@ -83,7 +69,7 @@ class LanczosTwicing:
 
     def __init__(
         self,
-        filter: SymmetricFilter,
+        filter: Filter,
         noisy: Float[Tensor, "C H W"],
         *,
         last: int,
@@ -91,48 +77,25 @@ class LanczosTwicing:
         max_products: int = 200,
     ) -> None:
         check_picture(noisy, "noisy")
-        if tuple(noisy.shape[1:]) != filter.shape:
-            raise PictureError(
-                f"noisy must be {filter.shape} pixels like the filter's, got {tuple(noisy.shape[1:])}"
-            )
-        for name, value in (("last", last), ("tolerance", tolerance), ("max_products", max_products)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        self.last = last
+        check_shape("noisy", noisy.shape[1:], filter.shape, "the filter")
+        check_detached(noisy, "noisy")
+        check_positive("tolerance", tolerance)
+        self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
-        pixels = noisy.double().reshape(len(noisy), -1)
-        root = _root(filter)
-        unscaled = (
-            isinstance(filter, Filter) and filter.normalize == "spectral" and "scale" not in vars(filter)
-        )
-        self._krylov = _Krylov(
-            filter,
-            pixels if root is None else pixels * root.to(pixels),
-            root,
-            rescale=unscaled,
-        )
+        rescale = not filter.knows_scale
+        self._krylov = _Krylov(filter, noisy.reshape(len(noisy), -1), max_products, rescale=rescale)
         while True:
             self._krylov.extend()
-            self._krylov.check_spectrum()
-            if self.products > 32 and self.products % 8 and self.products < max_products:
+            if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
                 continue  # the bound of many steps takes longer than a product then
-            bound, norm = self._bound_and_norm(np.arange(1, last + 1))
-            # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
-            relative = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
-            if relative.max() <= tolerance and (not unscaled or self._krylov.largest_misses() <= _LARGEST):
+            relative = self._relative_bound(np.arange(1, self.last + 1))
+            settled = not rescale or self._krylov.largest_misses() <= _LARGEST_MISSES
+            if relative.max() <= tolerance and settled:
                 break
-            if self.products >= max_products:
-                worst = int(relative.argmax())
-                near = "" if relative[worst] > tolerance else ", and the largest eigenvalue is not settled"
-                raise ConvergenceError(
-                    f"after {self.products} products the error of step {worst + 1} may be "
-                    f"{relative[worst]:.1e} (tolerance {tolerance:g}){near}; allow more than "
-                    f"max_products = {max_products}, or ask for fewer steps than {last}"
-                )
 
-        if unscaled and self._krylov.decomposed()[0].max() > 0:
-            cast(Filter, filter).scale = 1.0 / self._krylov.unit
+        if rescale and self._krylov.decomposed()[0].max() > 0:  # a black picture tells nothing
+            filter.learn_scale(1.0 / self._krylov.unit)
 
     @property
     def products(self) -> int:
@@ -149,30 +112,29 @@ class LanczosTwicing:
         values, vectors = self._krylov.decomposed()
         gains = _gains(values, np.array(stops))  # (steps, C, m)
         coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
-        estimate = self._krylov.combined(torch.from_numpy(coefficients))
+        scaled = torch.from_numpy(coefficients * self._krylov.norms[:, None]).to(self._krylov.root)
+        basis = torch.stack(self._krylov.basis[:-1], dim=1)  # ‖b‖ D^(−1/2) V times the coefficients
+        estimate: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis) / self._krylov.root
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
         return estimate[0] if isinstance(steps, int | np.integer) else estimate
 
     def error_bound(self, steps: Steps) -> Float[Tensor, "*steps"]:
         """The bound of the error of D^(1/2) z^k, relative to its norm; 0 where both are."""
-        bound, norm = self._bound_and_norm(np.array(self._check(steps)))
-        relative = torch.from_numpy(np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0))
+        relative = torch.from_numpy(self._relative_bound(np.array(self._check(steps))))
         return relative[0] if isinstance(steps, int | np.integer) else relative
 
     def _check(self, steps: Steps) -> list[int]:
         stops = check_steps(steps)
         if stops[-1] > self.last:
-            raise ValueError(
-                f"steps must not go beyond last = {self.last}, got {stops[-1]}; ask for it at first"
-            )
+            raise ValueError(f"steps must not exceed last = {self.last}, got {stops[-1]}")
         return stops
 
-    def _bound_and_norm(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The bound on ‖e^k‖, and ‖D^(1/2) z^k‖, for increasing k."""
+    def _relative_bound(self, steps: np.ndarray) -> np.ndarray:
+        """The bound on ‖e^k‖, relative to ‖D^(1/2) z^k‖, for increasing k."""
         values, vectors = self._krylov.decomposed()
         norms, ends = self._krylov.norms, self._krylov.residual
         squares = np.zeros((2, len(steps)))
-        for theta, q, norm, end in zip(values, vectors, norms, ends, strict=True):
+        for theta, q, length, end in zip(values, vectors, norms, ends, strict=True):
             total, sums, weights = 0.0, np.zeros(len(steps)), q[-1] * q[0]
             first = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
             for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
@@ -184,18 +146,12 @@ class LanczosTwicing:
                 place = steps[inside] - start - 1
                 sums[inside] = running[place]
                 gains = 1.0 - powers[place] * (1.0 - theta)
-                squares[1, inside] += norm**2 * (gains**2 @ q[0] ** 2)
-            squares[0] += (end * norm * sums) ** 2
-        return np.sqrt(squares[0]), np.sqrt(squares[1])
-
-
-_STEPS_AT_ONCE = 2**14
-_LARGEST = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
-
-
-def _root(filter: SymmetricFilter) -> Tensor | None:
-    """The diagonal of D^(1/2), or None if W is symmetric."""
-    return None if filter.symmetric else cast(RowNormalized, filter).row_sums.double().sqrt()
+                squares[1, inside] += length**2 * (gains**2 @ q[0] ** 2)
+            squares[0] += (end * length * sums) ** 2
+        bound, norm = np.sqrt(squares)
+        # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
+        relative: np.ndarray = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
+        return relative
 
 
 def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -209,28 +165,27 @@ class _Krylov:
 
     Args:
         filter: W.
-        start: b, for A = D^(1/2) W D^(−1/2).
-        root: The diagonal of D^(1/2), or None for A = W.
+        start: y, for b = D^(1/2) y and A = D^(1/2) W D^(−1/2).
+        max_products: How many steps there may be.
         rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
 
     Attributes:
         norms: ‖b‖ of each vector.
+        root: The diagonal of D^(1/2).
+        basis: The columns of V, (C, N) each, and one more.
         size: How many steps there were.
         unit: The largest eigenvalue of T before it was made one, with ``rescale``.
     """
 
     def __init__(
-        self,
-        filter: SymmetricFilter,
-        start: Float[Tensor, "C N"],
-        root: Float[Tensor, " N"] | None,
-        *,
-        rescale: bool = False,
+        self, filter: Filter, start: Float[Tensor, "C N"], max_products: int, *, rescale: bool = False
     ) -> None:
-        self._filter, self._root, self._rescale = filter, root, rescale
-        self.unit = 1.0
+        self._max_products = check_whole("max_products", max_products, 1)
+        self._filter, self._rescale, self.unit = filter, rescale, 1.0
+        self.root = filter.weights.sqrt()
+        start = start.to(self.root) * self.root
         norms = start.norm(dim=1)
-        self._basis = [_unit(start, norms)]
+        self.basis = [_unit(start, norms)]
         self._diagonal: list[np.ndarray] = []
         self._beside: list[np.ndarray] = []
         self.norms = norms.cpu().numpy()
@@ -251,22 +206,34 @@ class _Krylov:
         return float(self.residual[channel] * abs(vectors[channel, -1, -1]))
 
     def extend(self) -> None:
-        """One more product, and one more vector of each basis."""
-        last = self._basis[-1]
+        """One more product, and one more vector of each basis.
+
+        Raises:
+            ConvergenceError: There were ``max_products`` before.
+            DivergenceError: Eigenvalues with which twicing cannot converge.
+        """
+        if self.size == self._max_products:
+            raise ConvergenceError(
+                f"{self.size} products are not enough; allow more than max_products = {self.size}, a larger "
+                f"tolerance or fewer steps"
+            )
+        last = self.basis[-1]
         product = self._times(last)
         self._diagonal.append((last * product).sum(1).cpu().numpy())
         before = product.norm(dim=1)
-        basis = torch.stack(self._basis, dim=1)  # (C, m, N)
+        basis = torch.stack(self.basis, dim=1)  # (C, m, N)
         for _ in range(2):  # once leaves a share of the rounding that grows with the steps
             product = product - (basis.transpose(1, 2) @ (basis @ product[:, :, None]))[:, :, 0]
         beta = product.norm(dim=1)
         # What is left of a product inside the span of the basis is rounding: there the channel is finished.
         beta = torch.where(beta > 1e-14 * before, beta, 0.0)
         self._beside.append(beta.cpu().numpy())
-        self._basis.append(_unit(product, beta))
+        self.basis.append(_unit(product, beta))
         if self._rescale:
             self.unit = 1.0
             self.unit = float(self.decomposed()[0].max()) or 1.0
+        values = self.decomposed()[0]
+        check_spectrum(float(values.min()), float(values.max()))
 
     def decomposed(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (C, m), from the smallest up, and eigenvectors (C, m, m) of T."""
@@ -292,25 +259,11 @@ class _Krylov:
         extended, others = np.linalg.eigh(matrices)
         return extended.clip(0.0, values.max()), others
 
-    def check_spectrum(self) -> None:
-        """Refuse what twicing cannot converge with."""
-        values = self.decomposed()[0]
-        check_spectrum(float(values.min()), float(values.max()))
-
-    def combined(self, coefficients: Float[Tensor, "k C m"]) -> Float[Tensor, "k C N"]:
-        """‖b‖ D^(−1/2) V c for several c."""
-        basis = torch.stack(self._basis[:-1], dim=1)
-        scaled = coefficients.to(basis) * torch.from_numpy(self.norms).to(basis)[:, None]
-        sums: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis)
-        return sums if self._root is None else sums / self._root
-
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
-        if self._rescale:  # A = K, whose largest eigenvalue is found on the way
-            return cast(Filter, self._filter).times_kernel(vectors.T).T.to(vectors)
-        pictures = vectors if self._root is None else vectors / self._root
-        product = self._filter.apply(pictures.reshape(-1, *self._filter.shape)).reshape(vectors.shape)
-        return product if self._root is None else product * self._root
+        # A = K with ``rescale``, whose largest eigenvalue is found on the way.
+        scale = 1.0 if self._rescale else self._filter.scale
+        return self._filter.times_kernel((vectors / self.root).T).T * scale / self.root
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
@@ -324,16 +277,14 @@ class TraceEstimate(NamedTuple):
     Attributes:
         value: The mean over the probes.
         standard_error: Of that mean, from how far the probes lie apart.
-        products: How many products with stacks of all probes were made.
     """
 
     value: Float[Tensor, "*steps"]
     standard_error: Float[Tensor, "*steps"]
-    products: int
 
 
 def estimated_degrees_of_freedom(
-    filter: SymmetricFilter,
+    filter: Filter,
     steps: Steps,
     *,
     generator: torch.Generator,
@@ -361,20 +312,17 @@ def estimated_degrees_of_freedom(
         max_products: How many products may be made, each with all probes.
 
     Raises:
-        ValueError: Fewer than two probes.
+        ValueError: Fewer than two probes; a tolerance or a number of products that is not positive.
         DivergenceError, ConvergenceError: As :class:`LanczosTwicing`.
     """
     stops = np.array(check_steps(steps))
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2 for a standard error, got {probes}")
+    check_whole("probes", probes, 2)
+    check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    root = _root(filter)
-    start = 2.0 * signs.double() - 1.0
-    krylov = _Krylov(filter, start if root is None else start.to(root), root)
+    krylov = _Krylov(filter, 2.0 * signs.double() - 1.0, max_products)
     while True:
         krylov.extend()
-        krylov.check_spectrum()
         above, below = (
             (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
             for values, vectors in (krylov.decomposed(), krylov.decomposed_with_zero())
@@ -382,13 +330,8 @@ def estimated_degrees_of_freedom(
         traces = (above + below) / 2
         if np.all(np.abs(above - below).mean(1) <= tolerance * traces.mean(1)):
             break
-        if krylov.size >= max_products:
-            raise ConvergenceError(
-                f"after {krylov.size} products the trace is not known within {tolerance:g} of itself; "
-                f"allow more than max_products = {max_products}, or ask for fewer steps than {stops[-1]}"
-            )
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
     if isinstance(steps, int | np.integer):
         value, error = value[0], error[0]
-    return TraceEstimate(value, error, krylov.size)
+    return TraceEstimate(value, error)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dipfilters.images import PictureError
-from dipfilters.patches import Padding
+from dipfilters.parameters import check_choice, check_positive, check_share, check_whole
+from dipfilters.patches import Padding, pad
 
 Upsampling = Literal["nearest", "bilinear"]
-Merge = Literal["sum", "concatenate"]
 Downsampling = Literal["pool", "stride"]
 Parametrization = Literal["tangent", "standard"]
 
 
 class ArchitectureError(ValueError):
-    """A description that makes no network, or one whose kernel has no closed form; the message says why."""
+    """A description that makes no network; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,10 @@ class Convolution:
     trained: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise ArchitectureError(f"kernel_size must be odd and positive, got {self.size}")
-        if self.stride not in (1, 2):
-            raise ArchitectureError(f"stride must be 1 or 2, got {self.stride}")
-        if not 0 < self.channels < math.inf:
-            raise ArchitectureError(f"channels must be a positive multiple of the width, got {self.channels}")
+        if check_whole("kernel_size", self.size, 1) % 2 == 0:
+            raise ArchitectureError(f"kernel_size must be odd, got {self.size}; use {self.size + 1}")
+        check_choice("stride", self.stride, Literal[1, 2])
+        check_positive("channels", self.channels)
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ class Activation:
     slope: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.slope < 1.0:
-            raise ArchitectureError(f"slope must lie in [0, 1), got {self.slope}")
+        check_share("slope", self.slope)
 
 
 @dataclass(frozen=True)
@@ -79,41 +76,20 @@ class Resampled:
     Attributes:
         inner: The layers below; one of them halves the size.
         up: How the result is brought back to the size of the input.
-        side: The layers of the skip branch, convolutions and activations, or None.
-        merge: Whether the branches are added, or their channels set side by side.
+        side: The layers of the skip branch, convolutions and activations, or None. Its channels are
+            concatenated with those from below.
     """
 
     inner: tuple[Layer, ...]
     up: Upsampling
     side: tuple[Layer, ...] | None = None
-    merge: Merge = "concatenate"
 
     def __post_init__(self) -> None:
-        if self.up not in ("nearest", "bilinear"):
-            raise ArchitectureError(f'up must be "nearest" or "bilinear", got {self.up!r}')
-        if self.merge not in ("sum", "concatenate"):
-            raise ArchitectureError(f'merge must be "sum" or "concatenate", got {self.merge!r}')
+        check_choice("up", self.up, Upsampling)
         if not any(isinstance(layer, Convolution) for layer in self.inner):
             raise ArchitectureError("the layers below must hold a convolution")
-        if self.side is not None:
-            self._check_side(self.side)
-
-    def _check_side(self, side: tuple[Layer, ...]) -> None:
-        plain = all(isinstance(layer, Convolution | Activation) for layer in side)
-        if not plain or not side or any(c.stride > 1 for c in _convolutions(side)):
+        if self.side is not None and not (self.side and _is_plain(self.side)):
             raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
-        if self.merge == "concatenate":
-            return
-        if not isinstance(side[-1], Convolution):
-            raise ArchitectureError(
-                "a skip branch that is added must end in a convolution: the mean products of two activations "
-                "do not vanish, and the kernel of their sum is not the sum of their kernels"
-            )
-        if side[-1].channels != _channels(self.inner):
-            raise ArchitectureError(
-                f"branches that are added must have the same channels, got {_channels(self.inner)} and "
-                f"{side[-1].channels} times the width"
-            )
 
 
 Layer = Convolution | Activation | Pooling | Resampled
@@ -138,10 +114,8 @@ class Architecture:
         _check_order(self.layers)
         if not self.layers or not all(isinstance(self.layers[end], Convolution) for end in (0, -1)):
             raise ArchitectureError("a network must begin and end with a convolution")
-        if self.padding not in ("reflect", "circular", "zero"):
-            raise ArchitectureError(f'padding must be "reflect", "circular" or "zero", got {self.padding!r}')
-        plain = all(isinstance(layer, Convolution | Activation) for layer in self.layers)
-        if self.pad_once and not (plain and all(c.stride == 1 for c in self.convolutions())):
+        check_choice("padding", self.padding, Padding)
+        if self.pad_once and not _is_plain(self.layers):
             raise ArchitectureError("pad_once is for networks without strides, pooling and skips")
 
     @property
@@ -173,11 +147,9 @@ def vanilla(
     The input is padded once by the whole receptive radius, depth·(k−1)/2, and no layer pads after that.
 
     Raises:
-        ArchitectureError: A depth below 1, an even kernel size, a slope outside [0, 1), an unknown padding.
+        ValueError: A depth below 1, an even kernel size, a slope outside [0, 1), an unknown padding.
     """
-    if depth < 1:
-        raise ArchitectureError(f"depth must be at least 1, got {depth}")
-    hidden = (Convolution(kernel_size), Activation(slope)) * depth
+    hidden = (Convolution(kernel_size), Activation(slope)) * check_whole("depth", depth, 1)
     return Architecture((*hidden, Convolution(1)), padding, pad_once=True)
 
 
@@ -189,6 +161,7 @@ def autoencoder(
     down: Downsampling = "pool",
     up: Upsampling = "bilinear",
     padding: Padding = "circular",
+    side_channels: float | None = None,
 ) -> Architecture:
     """An encoder-decoder: a convolution at full size, one at each smaller one, one on the way up, and a 1×1.
 
@@ -199,58 +172,34 @@ def autoencoder(
         down: Halve by 2×2 average pooling, or by the stride of the convolution.
         up: How the size is doubled.
         padding: Of each convolution.
+        side_channels: Of a skip branch around each scale, see :func:`skip`; None for no such branch.
 
     Raises:
-        ArchitectureError: Fewer than one scale, or what a layer refuses.
+        ValueError: Fewer than one scale, or what a layer refuses.
     """
-    return _encoder_decoder(scales, kernel_size, slope, down, padding, partial(Resampled, up=up))
+    check_whole("scales", scales, 1)
+    check_choice("down", down, Downsampling)
+    block = (Convolution(kernel_size), Activation(slope))
+    half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
+    side = (Convolution(1, channels=side_channels), Activation(slope)) if side_channels is not None else None
+    inner: tuple[Layer, ...] = half
+    for _ in range(scales - 1):
+        inner = (*half, Resampled(inner, up, side), *block)
+    return Architecture((*block, Resampled(inner, up, side), *block, Convolution(1)), padding)
 
 
-def skip(
-    scales: int,
-    kernel_size: int,
-    *,
-    slope: float = 0.0,
-    down: Downsampling = "pool",
-    up: Upsampling = "bilinear",
-    padding: Padding = "circular",
-    merge: Merge = "concatenate",
-    side_channels: float = 1.0,
-) -> Architecture:
-    """An :func:`autoencoder` with a skip branch, a 1×1 convolution, around each of its scales.
+def skip(scales: int, kernel_size: int, *, side_channels: float = 1.0, **options: Any) -> Architecture:
+    """An :func:`autoencoder` with a skip branch, a 1×1 convolution and its activation, around each scale.
 
     Args:
-        merge: Concatenate the branches (the skip branch then has an activation), or add them (it has none).
-        side_channels: Channels of a concatenated skip branch, as a multiple of the network's width.
+        side_channels: Channels of a skip branch, as a multiple of the network's width.
 
-    The other arguments are those of :func:`autoencoder`, and so are the errors.
+    The other arguments, ``slope``, ``down``, ``up`` and ``padding``, are those of :func:`autoencoder`, and so
+    are the errors.
 
     Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
     """
-    beside = Convolution(1, channels=1.0 if merge == "sum" else side_channels)
-    side: tuple[Layer, ...] = (beside,) if merge == "sum" else (beside, Activation(slope))
-    around = partial(Resampled, up=up, side=side, merge=merge)
-    return _encoder_decoder(scales, kernel_size, slope, down, padding, around)
-
-
-def _encoder_decoder(
-    scales: int,
-    kernel_size: int,
-    slope: float,
-    down: Downsampling,
-    padding: Padding,
-    around: Callable[[tuple[Layer, ...]], Resampled],
-) -> Architecture:
-    if scales < 1:
-        raise ArchitectureError(f"scales must be at least 1, got {scales}")
-    if down not in ("pool", "stride"):
-        raise ArchitectureError(f'down must be "pool" or "stride", got {down!r}')
-    block = (Convolution(kernel_size), Activation(slope))
-    half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
-    inner: tuple[Layer, ...] = half
-    for _ in range(scales - 1):
-        inner = (*half, around(inner), *block)
-    return Architecture((*block, around(inner), *block, Convolution(1)), padding)
+    return autoencoder(scales, kernel_size, side_channels=side_channels, **options)
 
 
 def _check_order(layers: tuple[Layer, ...]) -> None:
@@ -262,24 +211,17 @@ def _check_order(layers: tuple[Layer, ...]) -> None:
             _check_order(layer.side or ())
 
 
+def _is_plain(layers: tuple[Layer, ...]) -> bool:
+    """Whether there are only convolutions of stride 1 and activations."""
+    return all(isinstance(x, Activation) or (isinstance(x, Convolution) and x.stride == 1) for x in layers)
+
+
 def _convolutions(layers: tuple[Layer, ...]) -> Iterator[Convolution]:
     for layer in layers:
         if isinstance(layer, Convolution):
             yield layer
         elif isinstance(layer, Resampled):
             yield from _convolutions((*layer.inner, *(layer.side or ())))
-
-
-def _channels(layers: tuple[Layer, ...]) -> float:
-    """How many channels ``layers``, one a convolution, put out, as a multiple of the width."""
-    channels = 0.0
-    for layer in layers:
-        if isinstance(layer, Convolution):
-            channels = layer.channels
-        elif isinstance(layer, Resampled):
-            added = layer.side is None or layer.merge == "sum"
-            channels = _channels(layer.inner) + (0.0 if added else _channels(layer.side or ()))
-    return channels
 
 
 def _with_flags(layers: tuple[Layer, ...], flags: Iterator[bool]) -> tuple[Layer, ...]:
@@ -306,23 +248,6 @@ def with_gains(layers: tuple[Layer, ...]) -> Iterator[tuple[Layer, float]]:
         yield layer, math.sqrt(2 / (1 + after.slope**2)) if isinstance(after, Activation) else 1.0
 
 
-def pad(image: Float[Tensor, "B C H W"], radius: int, padding: Padding) -> Float[Tensor, "B C h w"]:
-    """Add ``radius`` pixels on every side.
-
-    Raises:
-        PictureError: The picture is too small to be mirrored or wrapped that far.
-    """
-    if radius == 0:
-        return image
-    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}[padding]
-    if min(image.shape[2:]) < needed:
-        raise PictureError(
-            f"{image.shape[2]}×{image.shape[3]} pixels are too few for {padding} padding by {radius}; "
-            f"use a larger picture, fewer scales or zero padding"
-        )
-    return F.pad(image, (radius,) * 4, mode="constant" if padding == "zero" else padding)
-
-
 def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
     """The mean over 2×2 pixels.
 
@@ -330,9 +255,7 @@ def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         PictureError: Fewer than two rows or columns.
     """
     if min(image.shape[2:]) < 2:
-        raise PictureError(
-            f"{image.shape[2]}×{image.shape[3]} pixels cannot be halved; use a larger picture or fewer scales"
-        )
+        raise PictureError(f"{tuple(image.shape[2:])} pixels cannot be halved; use fewer scales")
     return F.avg_pool2d(image, 2)
 
 
@@ -356,13 +279,14 @@ class ScaledConvolution(nn.Module):
     Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; He and others (2015) [he2015].
     """
 
-    def __init__(self, weight: Tensor, layer: Convolution, gain: float, plan: _Plan) -> None:
+    def __init__(
+        self, weight: Tensor, layer: Convolution, gain: float, padding: Padding | None, tangent: bool
+    ) -> None:
         super().__init__()
         scale = gain / math.sqrt(weight[0].numel())
-        tangent = plan.parametrization == "tangent"
         self.scale = scale if tangent else 1.0
         self.weight = nn.Parameter(weight if tangent else weight * scale, requires_grad=layer.trained)
-        self.padding, self.stride = plan.padding, layer.stride
+        self.padding, self.stride = padding, layer.stride
 
     @property
     def effective_weight(self) -> Tensor:
@@ -393,14 +317,11 @@ class _Around(nn.Module):
     def __init__(self, layer: Resampled, inner: nn.Module, side: nn.Module | None) -> None:
         super().__init__()
         self.inner, self.side = inner, side
-        self.up, self.merge = layer.up, layer.merge
+        self.up = layer.up
 
     def forward(self, image: Tensor) -> Tensor:
         below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up)
-        if self.side is None:
-            return below
-        beside = self.side(image)
-        return below + beside if self.merge == "sum" else torch.cat([below, beside], dim=-3)
+        return below if self.side is None else torch.cat([below, self.side(image)], dim=-3)
 
 
 def build(
@@ -433,58 +354,39 @@ def build(
 
     Cost: about (k·width)² weights for each hidden layer after the first.
     """
+    outputs = channels if outputs is None else outputs
     for name, value in (("channels", channels), ("width", width), ("outputs", outputs)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    check_parametrization(parametrization)
+        check_whole(name, value, 1)
+    check_choice("parametrization", parametrization, Parametrization)
     padding = None if architecture.pad_once else architecture.padding
-    plan = _Plan(width, padding, parametrization, generator)
-    network, inputs = plan.modules(architecture.layers[:-1], channels)
-    *_, last = architecture.convolutions()
-    network.append(plan.convolution(last, inputs, outputs or channels, gain=1.0))
-    if architecture.pad_once:
-        network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
-    return network
 
+    def convolution(layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
+        shape = (outputs, inputs, layer.size, layer.size)
+        weight = torch.randn(shape, generator=generator, device=generator.device)
+        return ScaledConvolution(weight, layer, gain, padding, parametrization == "tangent")
 
-def check_parametrization(parametrization: str) -> None:
-    """Refuse what is neither ``"tangent"`` nor ``"standard"``."""
-    if parametrization not in ("tangent", "standard"):
-        raise ValueError(f'parametrization must be "tangent" or "standard", got {parametrization!r}')
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all layers of a built network share."""
-
-    width: int
-    padding: Padding | None
-    parametrization: Parametrization
-    generator: torch.Generator
-
-    def modules(self, layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
+    def modules(layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
         """The modules of ``layers`` that take ``channels``, and how many they put out."""
         sequence = nn.Sequential()
         for layer, gain in with_gains(layers):
             if isinstance(layer, Convolution):
-                outputs = max(1, round(layer.channels * self.width))
-                sequence.append(self.convolution(layer, channels, outputs, gain))
+                outputs = max(1, round(layer.channels * width))
+                sequence.append(convolution(layer, channels, outputs, gain))
                 channels = outputs
             elif isinstance(layer, Activation):
                 sequence.append(nn.LeakyReLU(layer.slope))
             elif isinstance(layer, Pooling):
                 sequence.append(_Function(pool))
             else:
-                inner, below = self.modules(layer.inner, channels)
-                side, beside = None, 0
-                if layer.side is not None:
-                    side, beside = self.modules(layer.side, channels)
+                inner, below = modules(layer.inner, channels)
+                side, beside = (None, 0) if layer.side is None else modules(layer.side, channels)
                 sequence.append(_Around(layer, inner, side))
-                channels = below + (beside if layer.merge == "concatenate" else 0)
+                channels = below + beside
         return sequence, channels
 
-    def convolution(self, layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
-        """One convolution with its random weights."""
-        shape = (outputs, inputs, layer.size, layer.size)
-        weight = torch.randn(shape, generator=self.generator, device=self.generator.device)
-        return ScaledConvolution(weight, layer, gain, self)
+    network, inputs = modules(architecture.layers[:-1], channels)
+    *_, last = architecture.convolutions()
+    network.append(convolution(last, inputs, outputs, gain=1.0))
+    if architecture.pad_once:
+        network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
+    return network

@@ -7,13 +7,16 @@ over the random weights, and the tangent kernel Theta, the inner product of its 
     convolution     Sigma ← A(Sigma),                  Theta ← A(Theta) + Sigma if it is trained
     activation      Theta ← V'(Sigma) ∘ Theta,         Sigma ← V(Sigma)
     resampling D    Sigma ← D Sigma Dᵀ,                Theta ← D Theta Dᵀ
-    two branches    the sum; if concatenated, the mean weighted by their channels
+    two branches    the mean weighted by their channels, which are concatenated
 
 A is the mean over the k² offsets of a convolution, applied to both pixels at once, and for a leaky ReLU of
 slope α, with φ the angle between the pixels, cos φ = Sigma_ij / √(Sigma_ii Sigma_jj),
 
     V(Sigma)_ij  = ( 2α Sigma_ij + (1−α)² √(Sigma_ii Sigma_jj) κ₁(φ) ) / (1+α²)
     V'(Sigma)_ij = ( 2α + (1−α)² κ₀(φ) ) / (1+α²)
+
+A network that pads once has a kernel between two pixels that depends on their surroundings alone. Its
+recursion is then a program that an engine goes through, one displacement of the pixels after the other.
 
 Source: Jacot, Gabriel and Hongler (2018) [jacot2018]; Arora and others (2019) [arora2019]; Novak and others
 (2020) [novak2020].
@@ -30,42 +33,25 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.program import program_of_architecture
-from dipfilters.filters import Engine, Filter, KernelJob, Normalize, check_budget
-from dipfilters.images import check_picture, pixel_numbers
-from dipfilters.kernels import cosine_of_angle, kappa0, kappa1
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage, box_mean
+from dipfilters.filters import Engine, Filter, KernelJob, Normalize, check_memory
+from dipfilters.images import check_detached, check_picture
+from dipfilters.kernels import cosine_of_angle, kappa0, kappa1, leaky_relu_weights
 from dipfilters.networks import (
     Activation,
     Architecture,
     Convolution,
     Layer,
-    Merge,
     Parametrization,
     Pooling,
-    check_parametrization,
-    pad,
     pool,
     upsample,
     with_gains,
 )
-from dipfilters.patches import Padding
+from dipfilters.parameters import check_choice, check_positive
+from dipfilters.patches import Padding, pad
 
-_TOGETHER = 2**22  # entries of 34 MB, twice, for columns computed together
-
-Resampling = Callable[[Tensor], Tensor]  # a linear map of pictures, on a stack (B, 1, h, w) of them
-
-
-def output_kernel(
-    architecture: Architecture, image: Float[Tensor, "C H W"], *, budget_gb: float = 8.0
-) -> Float[Tensor, "N N"]:
-    """The covariance of the network's output at two pixels, over its random weights: Sigma, in float64.
-
-    It is also the tangent kernel if only the last convolution is trained. Arguments, errors and cost are
-    those of :func:`tangent_kernel`.
-
-    Source: Lee and others (2019) [lee2019]; Novak and others (2020) [novak2020].
-    """
-    return _dense(architecture, image, "tangent", budget_gb)[0]
+_ENTRIES_AT_ONCE = 2**22  # of columns that are computed together: 34 MB, twice
 
 
 def tangent_kernel(
@@ -82,7 +68,7 @@ def tangent_kernel(
         Theta_ij = Σ over the weights w of  ∂z_i/∂w ∂z_j/∂w,    for width → ∞
 
     where z is one channel of the output; different channels have no kernel between them. The recursion is
-    that of this module.
+    that of this module. If only the last convolution is trained, Theta is the output's covariance Sigma.
 
     Args:
         architecture: The network.
@@ -102,72 +88,17 @@ def tangent_kernel(
     for 64×64 pixels and three hidden 3×3 layers), eight for others (1.1 GB for 64×64, 17 GB for 128×128);
     about 60 operations on each entry a layer: 4 to 7 s for 64×64 pixels on one core.
 
-    Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021];
-    Sohl-Dickstein and others (2020) [sohldickstein2020] for the two parametrisations.
+    Source: Arora and others (2019) [arora2019]; Tachella, Tang and Davies (2021) [tachella2021]; Lee and
+    others (2019) [lee2019] for Sigma; Sohl-Dickstein and others (2020) [sohldickstein2020] for the two
+    parametrisations.
     """
-    check_parametrization(parametrization)
-    return _dense(architecture, image, parametrization, budget_gb)[1]
-
-
-def tangent_kernel_columns(
-    architecture: Architecture,
-    image: Float[Tensor, "C H W"],
-    pixels: Sequence[tuple[int, int]],
-    *,
-    parametrization: Parametrization = "tangent",
-    budget_gb: float = 8.0,
-) -> Float[Tensor, "N m"]:
-    """The columns of the tangent kernel that belong to some pixels, in float64.
-
-    For a network that pads once, each column is computed by itself, from the surroundings of its pixel that
-    the network sees: Sigma after the first convolution is an inner product of patches. For others the whole
-    matrix is formed first.
-
-    Args:
-        pixels: (row, column) of each pixel.
-
-    The other arguments are those of :func:`tangent_kernel`.
-
-    Raises:
-        IndexError: A pixel outside the picture.
-        PictureError, ValueError, MemoryBudgetError: As :func:`tangent_kernel`.
-
-    Cost: N·(2R+1)² entries a column, with R the radius that the layers after the first one see (10 ms for
-    64×64 pixels and three hidden 3×3 layers), and the N·d entries of all patches once; for networks that do
-    not pad once, that of :func:`tangent_kernel`.
-    """
-    check_picture(image)
-    check_parametrization(parametrization)
-    height, width = image.shape[1:]
-    chosen = pixel_numbers(pixels, (height, width))
-    if not architecture.pad_once:
-        return _dense(architecture, image, parametrization, budget_gb)[1][:, chosen]
-    padded = _padded(architecture, image)
-    first, gain = next(with_gains(architecture.layers))
-    assert isinstance(first, Convolution)
-    reach = 2 * (architecture.radius - first.size // 2) + 1  # what the layers after the first one see
-    seen = padded[0].numel()
-    entries = height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2
-    check_budget(8 * entries, budget_gb, f"{len(pixels)} columns of {height}×{width} pixels take", "fewer")
-    patches = F.unfold(padded[None], first.size)[0]  # (d, N')
-    beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
-    powers = patches.square().mean(0).reshape(beyond)
-    part = _part(first, gain, 0.0, parametrization)
-    patches_at = patches.reshape(len(patches), *beyond)
-    columns = padded.new_empty(height * width, len(pixels))
-    # Where the later layers see one pixel, several columns go through them together, as rows of one window.
-    together = max(1, _TOGETHER // seen) if reach == 1 else 1
-    for start in range(0, len(pixels), together):
-        some = range(start, min(start + together, len(pixels)))
-        rows = torch.tensor([[pixels[m][0] + i] for m in some for i in range(reach)], device=image.device)
-        places = torch.tensor([[pixels[m][1] + i for i in range(reach)] for m in some], device=image.device)
-        places = places.repeat_interleave(reach, 0)
-        near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
-        sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
-        state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
-        theta = _through(architecture.layers[1:], state, None, parametrization).theta
-        columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
-    return columns
+    check_choice("parametrization", parametrization, Parametrization)
+    padded, n = _padded(architecture, image), image[0].numel()
+    copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
+    check_memory(8 * copies * padded[0].numel() ** 2, image.shape[1:], budget_gb)
+    padding = None if architecture.pad_once else architecture.padding
+    # The first state has no name here, so that its two matrices go when the first layer is done with them.
+    return _through(architecture.layers, _inputs(padded), padding, parametrization).theta.reshape(n, n)
 
 
 class TangentFilter(Filter):
@@ -196,8 +127,9 @@ class TangentFilter(Filter):
             know the network.
 
     Cost: nothing at first. The first product by the reference forms the kernel by :func:`tangent_kernel`, and
-    keeps it; the walk takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A row or some
-    columns of a network that pads once cost :func:`tangent_kernel_columns`.
+    keeps it; the engine ``"cpu"`` takes about 0.3 ns for each of N² pairs and hidden layer on two cores. A
+    row or a column of a network that pads once costs N·(2R+1)² entries, with R the radius that the layers
+    after the first one see: 10 ms for 64×64 pixels and three hidden 3×3 layers.
 
     Source: Tachella, Tang and Davies (2021) [tachella2021].
     """
@@ -212,40 +144,58 @@ class TangentFilter(Filter):
         engine: Engine = "auto",
         budget_gb: float = 8.0,
     ) -> None:
-        check_picture(image)
-        check_parametrization(parametrization)
-        walk = None
-        if architecture.pad_once:
-            program = program_of_architecture(architecture, parametrization=parametrization)
-            walk = KernelJob(program, _padded(architecture, image))
-        shape = (image.shape[1], image.shape[2])
-        super().__init__(shape, normalize, image.device, engine=engine, walk=walk)
+        check_positive("budget_gb", budget_gb)
+        check_choice("parametrization", parametrization, Parametrization)
+        padded, once = _padded(architecture, image), architecture.pad_once
+        job = KernelJob(kernel_program(architecture, parametrization), padded) if once else None
+        super().__init__((image.shape[1], image.shape[2]), normalize, image.device, engine=engine, job=job)
         self.architecture = architecture
         self.parametrization = parametrization
         self._image, self._budget_gb = image, budget_gb
 
     @cached_property
     def _kernel(self) -> Tensor:
-        return _dense(self.architecture, self._image, self.parametrization, self._budget_gb)[1]
-
-    def _reference_product(self, columns: Tensor) -> Tensor:
-        return self._kernel @ columns
+        kind, budget_gb = self.parametrization, self._budget_gb
+        return tangent_kernel(self.architecture, self._image, parametrization=kind, budget_gb=budget_gb)
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        if not self.architecture.pad_once or "_kernel" in vars(self):
+        """Those of a network that pads once from the surroundings of their pixels, which is all it sees.
+
+        Sigma after the first convolution is an inner product of patches.
+        """
+        if self._job is None or "_kernel" in vars(self):
             return self._kernel[:, list(pixels)]
-        return tangent_kernel_columns(
-            self.architecture,
-            self._image,
-            [divmod(i, self.shape[1]) for i in pixels],
-            parametrization=self.parametrization,
-            budget_gb=self._budget_gb,
-        )
+        (first, gain), *_ = with_gains(self.architecture.layers)
+        assert isinstance(first, Convolution)
+        padded, (height, width) = self._job.padded, self.shape
+        reach = (
+            2 * (self.architecture.radius - first.size // 2) + 1
+        )  # what the layers after the first one see
+        seen = padded[0].numel()
+        size = 8 * (height * width * len(pixels) + seen * len(padded) * first.size**2 + 9 * seen * reach**2)
+        check_memory(size, self.shape, self._budget_gb)
+        patches = F.unfold(padded[None], first.size)[0]  # (d, N')
+        beyond = (padded.shape[1] - first.size + 1, padded.shape[2] - first.size + 1)
+        powers = patches.square().mean(0).reshape(beyond)
+        part = _part(first, gain, 0.0, self.parametrization)
+        patches_at = patches.reshape(len(patches), *beyond)
+        columns = padded.new_empty(height * width, len(pixels))
+        # Where the later layers see one pixel, several columns go through them together, as rows of a window.
+        together = max(1, _ENTRIES_AT_ONCE // seen) if reach == 1 else 1
+        around = torch.arange(reach, device=padded.device)
+        for start in range(0, len(pixels), together):
+            some = torch.tensor(pixels[start : start + together], device=padded.device)
+            rows = ((some // width)[:, None] + around).reshape(-1, 1)
+            places = ((some % width)[:, None] + around).repeat_interleave(reach, 0)
+            near = patches_at[:, rows, places]  # (d, reach, reach), or (d, columns, 1)
+            sigma = (near.reshape(len(near), -1).T @ patches / len(near)).reshape(*near.shape[1:], *beyond)
+            state = _State(sigma, part * sigma, powers[rows, places], powers, first.channels)
+            theta = _through(self.architecture.layers[1:], state, None, self.parametrization).theta
+            columns[:, start : start + len(some)] = theta.reshape(len(some), -1).T
+        return columns
 
     def _kernel_diagonal(self) -> Tensor:
-        return (
-            self._kernel.diagonal() if self._walk is None else self._walk.program.diagonal(self._walk.padded)
-        )
+        return self._kernel.diagonal() if self._job is None else self._job.program.diagonal(self._job.padded)
 
     def _reference_matrix(self) -> Tensor:
         return self._kernel
@@ -267,25 +217,22 @@ class _State(NamedTuple):
     channels: float
 
 
-def _dense(
-    architecture: Architecture, image: Tensor, parametrization: Parametrization, budget_gb: float
-) -> tuple[Tensor, Tensor]:
-    """Sigma and Theta between all pixels."""
-    check_picture(image)
-    height, width = image.shape[1:]
-    n = height * width
-    padded = _padded(architecture, image)
-    what = f"a dense kernel of {height}×{width} pixels takes"
-    remedy = "tangent_kernel_columns, a smaller picture" if architecture.pad_once else "a smaller picture"
-    copies = 5 if architecture.pad_once else 8  # before a layer and after it; padding and skips hold others
-    check_budget(8 * copies * padded[0].numel() ** 2, budget_gb, what, remedy)
-    padding = None if architecture.pad_once else architecture.padding
-    # The first state has no name here, so that its two matrices go when the first layer is done with them.
-    whole = _through(architecture.layers, _inputs(padded), padding, parametrization)
-    return whole.sigma.reshape(n, n), whole.theta.reshape(n, n)
+def kernel_program(architecture: Architecture, parametrization: Parametrization) -> KernelProgram:
+    """The tangent kernel of a network that pads once as an engine's program, for its padded input."""
+    stages: list[MeanStage | ActivationStage] = []
+    channels = 0.0
+    for layer, gain in with_gains(architecture.layers):
+        if isinstance(layer, Convolution):
+            stages.append(MeanStage(layer.size, _part(layer, gain, channels, parametrization)))
+            channels = layer.channels
+        elif isinstance(layer, Activation):
+            stages.append(ActivationStage(layer.slope))
+    return KernelProgram(tuple(stages), "theta")
 
 
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:
+    check_picture(image)
+    check_detached(image, "image")
     return pad(image.double()[None], architecture.radius, architecture.padding)[0]
 
 
@@ -310,10 +257,8 @@ def _through(
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
             below = _resampled(partial(upsample, size=size, up=layer.up), below)
-            if layer.side is None:
-                state = below
-            else:
-                state = _merged(layer.merge, below, _through(layer.side, state, padding, parametrization))
+            side = None if layer.side is None else _through(layer.side, state, padding, parametrization)
+            state = below if side is None else _concatenated(below, side)
     return state
 
 
@@ -336,10 +281,9 @@ def _averaged(kernel: Tensor, layer: Convolution, padding: Padding | None) -> Te
     if size > 1 and padding is not None:
         kernel = _along_both(kernel, partial(pad, radius=size // 2, padding=padding))
     result = kernel.new_empty([(length - size) // step + 1 for length in kernel.shape])
-    for i in range(
-        len(result)
-    ):  # row by row: a matrix over 30 MB is ten times slower for each of its entries
-        row = _box_mean(kernel[i * step : i * step + size], size)
+    # Row by row: a matrix over 30 MB is ten times slower for each of its entries.
+    for i in range(len(result)):
+        row = box_mean(kernel[i * step : i * step + size], size, (0, 2), (1, 3))
         result[i] = row[0, ::step, ::step, ::step]
     return result
 
@@ -348,24 +292,7 @@ def _averaged_power(power: Tensor, layer: Convolution, padding: Padding | None) 
     """The diagonal of A(Sigma) from that of Sigma."""
     if padding is not None:
         power = pad(power[None, None], layer.size // 2, padding)[0, 0]
-    return _box_mean(power, layer.size)[:: layer.stride, :: layer.stride]
-
-
-def _box_mean(values: Tensor, size: int) -> Tensor:
-    """The mean over size² offsets of a picture (h, w), or over common offsets of its pixels (h, w, H, W).
-
-    Both in one order of summation, so that a kernel's diagonal and a power are the same to the last digit.
-    """
-    for axis in (0, 1):
-        axes = range(axis, values.ndim, 2)
-        parts = []
-        for offset in range(size):
-            part = values
-            for a in axes:
-                part = part.narrow(a, offset, values.shape[a] - size + 1)
-            parts.append(part)
-        values = sum(parts[1:], start=parts[0])
-    return values / size**2
+    return box_mean(power, layer.size)[:: layer.stride, :: layer.stride]
 
 
 def _activated(slope: float, state: _State) -> _State:
@@ -373,29 +300,27 @@ def _activated(slope: float, state: _State) -> _State:
 
     At the angle 0, V changes nothing, so that the powers stay.
     """
-    bent, norm, qq = (1 - slope) ** 2, 1 + slope**2, state.second
+    (kept, relu), qq = leaky_relu_weights(slope), state.second
     for sigma, theta, power in zip(state.sigma, state.theta, state.first, strict=True):
         pp = power[:, None, None]
         cosine = cosine_of_angle(pp, sigma, qq)
-        theta *= (2 * slope + bent * kappa0(cosine)) / norm
-        sigma.copy_((2 * slope * sigma + bent * torch.sqrt(pp * qq) * kappa1(cosine)) / norm)
+        theta *= kept + relu * kappa0(cosine)
+        sigma.copy_(kept * sigma + relu * torch.sqrt(pp * qq) * kappa1(cosine))
     return state
 
 
-def _resampled(resample: Resampling, state: _State) -> _State:
+def _resampled(resample: Callable[[Tensor], Tensor], state: _State) -> _State:
     sigma, theta = (_along_both(kernel, resample) for kernel in (state.sigma, state.theta))
     return _with_powers(sigma, theta, state.channels)
 
 
-def _merged(merge: Merge, below: _State, beside: _State) -> _State:
+def _concatenated(below: _State, beside: _State) -> _State:
     """Both branches together, in the matrices of the first, which upsampling has just made."""
     channels = below.channels + beside.channels
-    p, q = (1.0, 1.0) if merge == "sum" else (below.channels / channels, beside.channels / channels)
-    sigma, theta = (
-        one.mul_(p).add_(other, alpha=q)
-        for one, other in zip((below.sigma, below.theta), (beside.sigma, beside.theta), strict=True)
-    )
-    return _with_powers(sigma, theta, below.channels if merge == "sum" else channels)
+    p, q = below.channels / channels, beside.channels / channels
+    sigma = below.sigma.mul_(p).add_(beside.sigma, alpha=q)
+    theta = below.theta.mul_(p).add_(beside.theta, alpha=q)
+    return _with_powers(sigma, theta, channels)
 
 
 def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
@@ -405,8 +330,8 @@ def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
     return _State(sigma, theta, power, power, channels)
 
 
-def _along_both(kernel: Tensor, resample: Resampling) -> Tensor:
-    """D kernel Dᵀ for a linear map D of pictures."""
+def _along_both(kernel: Tensor, resample: Callable[[Tensor], Tensor]) -> Tensor:
+    """D kernel Dᵀ for a linear map D of pictures, given as one of a stack (B, 1, h, w)."""
     for _ in range(2):  # along the second pixel; then the two change places
         h, w = kernel.shape[:2]
         mapped = resample(kernel.reshape(h * w, 1, *kernel.shape[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.images import PictureError, check_picture
+from dipfilters.parameters import check_choice, check_whole
 
 Padding = Literal["reflect", "circular", "zero"]
 
@@ -37,27 +39,44 @@ def extract_patches(
     Cost: N·d values of memory.
     """
     check_patch_size(image, size, padding)
-    radius = size // 2
-    mode = "constant" if padding == "zero" else padding
-    return unfold(F.pad(image[None], (radius,) * 4, mode=mode)[0], size)
+    return unfold(pad(image[None], size // 2, padding)[0], size)
 
 
 def check_patch_size(image: Tensor, size: int, padding: Padding) -> None:
     """Refuse what :func:`extract_patches` cannot cut patches from."""
     check_picture(image)
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"patch size must be odd and positive, got {size}; use {max(1, size + 1)}")
-    radius = size // 2
-    smallest = min(image.shape[1:])
+    if check_whole("patch size", size, 1) % 2 == 0:
+        raise ValueError(f"patch size must be odd, so that a patch has a middle, got {size}; use {size + 1}")
+    check_room(image.shape[1:], size // 2, padding)
+
+
+def check_room(shape: Sequence[int], radius: int, padding: Padding) -> None:
+    """Refuse a picture of H×W pixels that cannot be padded by ``radius`` pixels.
+
+    Raises:
+        PictureError: It is too small.
+        ValueError: An unknown padding.
+    """
+    check_choice("padding", padding, Padding)
     # Mirroring uses `radius` pixels besides the outermost, wrapping uses `radius` pixels in all.
-    needed = {"reflect": radius + 1, "circular": max(radius, 1), "zero": 1}.get(padding)
-    if needed is None:
-        raise ValueError(f'padding must be "reflect", "circular" or "zero", got {padding!r}')
-    if smallest < needed:
+    needed = {"reflect": radius + 1, "circular": radius, "zero": 1}[padding]
+    if min(shape) < needed:
         raise PictureError(
-            f"image of {image.shape[1]}×{image.shape[2]} pixels is too small for {padding} padding of "
-            f"{size}×{size} patches; it needs {needed} pixels a side, or a smaller patch size"
+            f"{shape[0]}×{shape[1]} pixels are too few for {padding} padding by {radius}, which needs "
+            f"{needed} a side; use a larger picture, smaller patches, fewer layers or zero padding"
         )
+
+
+def pad(image: Float[Tensor, "B C H W"], radius: int, padding: Padding) -> Float[Tensor, "B C h w"]:
+    """Add ``radius`` pixels on every side.
+
+    Raises:
+        PictureError: The picture is too small to be mirrored or wrapped that far.
+    """
+    check_room(image.shape[2:], radius, padding)
+    if radius == 0:
+        return image
+    return F.pad(image, (radius,) * 4, mode="constant" if padding == "zero" else padding)
 
 
 def unfold(padded: Float[Tensor, "C h w"], size: int) -> Float[Tensor, "N d"]:

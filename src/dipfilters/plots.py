@@ -7,6 +7,7 @@ colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,35 +23,9 @@ BLUE, ORANGE, GREEN, PINK, SKY = "#2a86c7", "#d9730d", "#1a9e77", "#c566a0", "#5
 
 def use_style() -> None:
     """Give all figures of a notebook the look of the book; call it once, before the first figure."""
-    plt.rcParams.update(
-        {
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "legend.frameon": False,
-            "figure.dpi": 144,
-            "figure.constrained_layout.use": True,
-            "font.size": 10,
-            "axes.titlesize": 10,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": INK,
-            "axes.titlecolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "legend.labelcolor": INK,
-            "grid.color": INK,
-            "grid.alpha": 0.25,
-            "axes.grid": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "lines.linewidth": 2.0,
-            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY])
-            + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]),
-            "image.cmap": "gray",
-            "image.interpolation": "nearest",
-        }
-    )
+    plt.style.use(Path(__file__).parent / "data/book.mplstyle")
+    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+    plt.rcParams["axes.prop_cycle"] = cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY], linestyle=styles)
 
 
 def panels(

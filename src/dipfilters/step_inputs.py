@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dipfilters.images import add_noise, check_picture, check_sigma
+from dipfilters.images import add_noise, check_detached, check_picture, check_sigma
+from dipfilters.parameters import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H 
 
     Source: Batson and Royer (2019) [batson2019].
     """
-    if not 2 <= width <= min(shape):
-        raise ValueError(f"width must be from 2 to the shorter side of {shape} pixels, got {width}; use 4")
+    if check_whole("width", width, 2) > min(shape):
+        raise ValueError(f"width must not exceed the shorter side of {shape} pixels, got {width}; use 4")
     rows, columns = (torch.arange(length) % width for length in shape)
     masks: Tensor = (rows[:, None] * width + columns) == torch.arange(width**2)[:, None, None]
     return masks
@@ -94,7 +95,10 @@ def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> StepInputs:
     """
     check_picture(noisy, "noisy")
     masks = grid_masks((noisy.shape[1], noisy.shape[2]), width).to(noisy.device)
-    guess = _mean_of_neighbours(noisy)
+    # Eight neighbours, the four diagonal ones with half the weight, those beyond the border with none.
+    weights = noisy.new_tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])[None, None]
+    total, share = (F.conv2d(p[:, None], weights, padding=1)[:, 0] for p in (noisy, torch.ones_like(noisy)))
+    guess = total / share
 
     def step_input(step: int) -> StepInput:
         mask = masks[step % len(masks)]
@@ -127,16 +131,8 @@ def masked_estimate(
 
     Source: Batson and Royer (2019) [batson2019].
     """
+    check_detached(noisy, "noisy")
     inputs = masked(noisy, width)
     with torch.no_grad():
         passes = [(network(one.input[None])[0], one.pixels) for one in map(inputs, range(width**2))]
         return torch.stack([output * pixels for output, pixels in passes]).sum(0)
-
-
-def _mean_of_neighbours(picture: Tensor) -> Tensor:
-    """Eight neighbours, the four diagonal ones with half the weight, those beyond the border with none."""
-    weights = picture.new_tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])[None, None]
-    total, share = (
-        F.conv2d(p[:, None], weights, padding=1)[:, 0] for p in (picture, torch.ones_like(picture))
-    )
-    return total / share

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.images import PictureError, check_picture
+from dipfilters.images import check_picture, check_shape
+from dipfilters.parameters import check_share, check_whole
 
 
 class ExponentialAverage:
@@ -32,8 +33,7 @@ class ExponentialAverage:
     """
 
     def __init__(self, weight: float = 0.99) -> None:
-        if not 0 <= weight < 1:
-            raise ValueError(f"weight must be at least 0 and below 1, got {weight}; use 0.99")
+        check_share("weight", weight)
         self.weight = weight
         self._average: Tensor | None = None
 
@@ -80,11 +80,8 @@ class WindowedVariance:
     """
 
     def __init__(self, *, window: int = 100, patience: int = 1000) -> None:
-        if window < 2:
-            raise ValueError(f"window must be at least 2 estimates, got {window}")
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1 step, got {patience}")
-        self.window, self.patience = window, patience
+        self.window = check_whole("window", window, 2)
+        self.patience = check_whole("patience", patience, 1)
         self.variances: list[float] = []
         self.best_step: int | None = None
         self.best_estimate: Float[Tensor, "C H W"] | None = None
@@ -130,8 +127,5 @@ class WindowedVariance:
 
 def _check_estimate(estimate: Tensor, before: Tensor | None) -> None:
     check_picture(estimate, "estimate")
-    if before is not None and before.shape != estimate.shape:
-        raise PictureError(
-            f"estimate must have the shape of those before, {tuple(before.shape)}, got "
-            f"{tuple(estimate.shape)}; begin a new rule for another run"
-        )
+    if before is not None:
+        check_shape("estimate", estimate.shape, before.shape, "those before")

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dipfilters.empirical import largest_eigenvalue
-from dipfilters.images import PictureError, check_picture
+from dipfilters.images import check_picture, check_shape
 from dipfilters.networks import ScaledConvolution
+from dipfilters.parameters import check_positive, check_share, check_whole
 from dipfilters.step_inputs import StepInput, StepInputs
 from dipfilters.twicing import DivergenceError
 
@@ -38,7 +39,7 @@ class GradientDescent:
 
     def __post_init__(self) -> None:
         _check_step(self.step)
-        _check_share("momentum", self.momentum)
+        check_share("momentum", self.momentum)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ class StochasticGradientDescent:
 
     def __post_init__(self) -> None:
         _check_step(self.step)
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1 pixel, got {self.batch}")
+        check_whole("batch", self.batch, 1)
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Adam:
     second_moment: float = 0.999
 
     def __post_init__(self) -> None:
-        _check_step(self.step)
-        _check_share("first_moment", self.first_moment)
-        _check_share("second_moment", self.second_moment)
+        check_positive("step", self.step)
+        check_share("first_moment", self.first_moment)
+        check_share("second_moment", self.second_moment)
         if self.second_moment == 0 < self.first_moment:
             raise ValueError(
                 f"second_moment must not be 0 beside first_moment={self.first_moment:g}, which leaves steps "
@@ -97,13 +97,8 @@ Optimizer = GradientDescent | StochasticGradientDescent | Adam
 
 
 def _check_step(step: float | None) -> None:
-    if step is not None and not 0 < step < math.inf:
-        raise ValueError(f"step must be positive and finite, got {step}")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+    if step is not None:
+        check_positive("step", step)
 
 
 @dataclass(frozen=True)
@@ -164,49 +159,36 @@ def train(
     """
     check_picture(input, "input")
     check_picture(target, "target")
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0, got {steps}")
+    steps = check_whole("steps", steps, 0)
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
     if step_inputs is not None and subtract_start:
-        raise ValueError("step_inputs change it, and f₀ belongs to one input: give subtract_start=False")
-    return _train(network, input, target, optimizer, steps, subtract_start, generator, step_inputs)
+        raise ValueError("step_inputs change the input, and f₀ belongs to one: give subtract_start=False")
 
+    def states() -> Iterator[TrainingStep]:
+        with torch.no_grad():
+            start = network(input[None])[0]
+        check_shape("target", target.shape, start.shape, "the output")
+        wanted = target.to(start) + (start if subtract_start else 0.0)
+        updates = _updates(network, input, optimizer)
+        for number in range(steps + 1):
+            given = StepInput(input) if step_inputs is None else step_inputs(number)
+            output = network(given.input[None])[0]
+            residual = output - wanted if given.pixels is None else (output - wanted) * given.pixels
+            loss = 0.5 * float(residual.detach().double().square().sum())
+            if not math.isfinite(loss):
+                raise DivergenceError(
+                    f"the loss is {loss} after {number} steps of {optimizer}; use a smaller step than "
+                    f"{updates.param_groups[0]['lr']:.3g}"
+                )
+            estimate = output.detach() - start if subtract_start else output.detach()
+            yield TrainingStep(number, loss, estimate)
+            if number < steps:
+                updates.zero_grad()
+                _objective(residual, optimizer, generator).backward()  # type: ignore[no-untyped-call]
+                updates.step()
 
-def _train(
-    network: nn.Module,
-    input: Tensor,
-    target: Tensor,
-    optimizer: Optimizer,
-    steps: int,
-    subtract_start: bool,
-    generator: torch.Generator | None,
-    step_inputs: StepInputs | None,
-) -> Iterator[TrainingStep]:
-    with torch.no_grad():
-        start = network(input[None])[0]
-    if start.shape != target.shape:
-        raise PictureError(
-            f"target must have the shape of the output, {tuple(start.shape)}, got {tuple(target.shape)}"
-        )
-    target = target.to(start) + (start if subtract_start else 0.0)
-    updates = _updates(network, input, optimizer)
-    for number in range(steps + 1):
-        given = StepInput(input) if step_inputs is None else step_inputs(number)
-        output = network(given.input[None])[0]
-        residual = output - target if given.pixels is None else (output - target) * given.pixels
-        loss = 0.5 * float(residual.detach().double().square().sum())
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"the loss is {loss} after {number} steps of {optimizer}; use a smaller step than "
-                f"{updates.param_groups[0]['lr']:.3g}"
-            )
-        estimate = output.detach() - start if subtract_start else output.detach()
-        yield TrainingStep(number, loss, estimate)
-        if number < steps:
-            updates.zero_grad()
-            _objective(residual, optimizer, generator).backward()  # type: ignore[no-untyped-call]
-            updates.step()
+    return states()
 
 
 def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:
@@ -274,7 +256,7 @@ def weight_change(
         relative: Divide by the norms before.
 
     Raises:
-        ValueError: Weights of two networks that are not alike.
+        ValueError: Weights of two networks that are not alike; a change relative to weights that are all 0.
 
     Source: Tachella, Tang and Davies (2021) [tachella2021].
     """
@@ -285,11 +267,9 @@ def weight_change(
     def change(names: list[str]) -> WeightChange:
         old = torch.cat([before[name].flatten().double() for name in names])
         move = torch.cat([after[name].flatten().double() for name in names]) - old
-        l2, linf = float(move.norm()), float(move.abs().max())
-        return (
-            WeightChange(l2 / float(old.norm()), linf / float(old.abs().max()))
-            if relative
-            else WeightChange(l2, linf)
-        )
+        units = (float(old.norm()), float(old.abs().max())) if relative else (1.0, 1.0)
+        if 0.0 in units:
+            raise ValueError(f"the weights of {', '.join(names)} were all 0; leave out relative=True")
+        return WeightChange(float(move.norm()) / units[0], float(move.abs().max()) / units[1])
 
     return {**{name: change([name]) for name in before}, "all": change(list(before))}

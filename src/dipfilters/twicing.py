@@ -6,42 +6,22 @@ Here z⁰ = 0 and z^{k+1} = z^k + W (y − z^k), so that z^k = (I − R_k) y wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from itertools import pairwise
-from operator import index
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Decomposition
-from dipfilters.images import PictureError, check_picture, check_sigma, pixel_numbers
+from dipfilters.filters import Filter
+from dipfilters.images import check_picture, check_pixels, check_shape, check_sigma, pixel_numbers
+from dipfilters.parameters import check_positive, check_whole
 
 Steps = int | np.integer | Sequence[int]
 
 
 class DivergenceError(ArithmeticError):
     """Twicing whose residual grows: an eigenvalue of the filter lies below 0 or above 2."""
-
-
-@runtime_checkable
-class LinearFilter(Protocol):
-    """What twicing needs of a filter: its product with a picture."""
-
-    def apply(self, picture: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-        """W times a picture."""
-
-
-@runtime_checkable
-class DecomposableFilter(LinearFilter, Protocol):
-    """What the closed form needs besides: the picture's size and the filter's eigenvectors."""
-
-    shape: tuple[int, int]
-
-    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
-        """Eigenvalues of W, the largest first, and its left and right eigenvectors."""
 
 
 # Rounding of products in float32 may leave an eigenvalue of 0 this far below it.
@@ -57,21 +37,17 @@ def check_spectrum(least: float, largest: float) -> None:
     if least < -NEGLIGIBLE or largest > 2.0:
         raise DivergenceError(
             f"the filter's eigenvalues reach from {least:.3g} to {largest:.3g} at least, and twicing "
-            f"diverges outside [0, 2]; use a smaller factor than the present one, or all pairs of pixels "
-            f"instead of a search window"
+            f"diverges outside [0, 2]; use a smaller factor than the present one"
         )
 
 
 def step_grid(last: int, count: int = 60) -> list[int]:
     """Whole numbers from 1 to ``last``, about ``count`` of them, evenly spaced on a logarithmic axis."""
-    if last < 1:
-        raise ValueError(f"the last step must be at least 1, got {last}")
+    last, count = check_whole("last", last, 1), check_whole("count", count, 1)
     return [int(k) for k in np.unique(np.geomspace(1, last, count).round())]
 
 
-def twicing(
-    filter: LinearFilter, noisy: Float[Tensor, "C H W"], *, steps: Steps
-) -> Float[Tensor, "*steps C H W"]:
+def twicing(filter: Filter, noisy: Float[Tensor, "C H W"], *, steps: Steps) -> Float[Tensor, "*steps C H W"]:
     """Iterate the filter on the residual.
 
     ::
@@ -79,7 +55,7 @@ def twicing(
         z⁰ = 0,   z^{k+1} = z^k + W (y − z^k)
 
     Args:
-        filter: W, as anything with ``apply``.
+        filter: W.
         noisy: The picture y.
         steps: The number k of steps, giving z^k; or an increasing list of such numbers, giving a stack.
 
@@ -94,17 +70,16 @@ def twicing(
     """
     check_picture(noisy, "noisy")
     stops = check_steps(steps)
-    limit = 1e3 * float(noisy.norm())
+    limit = 1e3 * float(noisy.detach().norm())
     estimate = torch.zeros_like(noisy)
     kept = []
     for k in range(max(stops, default=0) + 1):
         if k > 0:
             residual = noisy - estimate
-            if not float(residual.norm()) <= limit:
+            if not float(residual.detach().norm()) <= limit:
                 raise DivergenceError(
                     f"twicing diverged by step {k}: an eigenvalue of the filter lies outside [0, 2]; "
-                    f"use a smaller factor than the present one, or all pairs of pixels instead of a search "
-                    f"window"
+                    f"use a smaller factor than the present one"
                 )
             estimate = estimate + filter.apply(residual)
         if k in stops:
@@ -124,7 +99,7 @@ class SpectralTwicing:
     with λ = 0 lets nothing through at any k, so that a filter of low rank needs only the others.
 
     Args:
-        filter: The filter, as anything with ``shape`` and ``decomposition``.
+        filter: The filter.
         budget_gb: Refuse a decomposition that takes more memory than this.
 
     Raises:
@@ -137,7 +112,7 @@ class SpectralTwicing:
     Source: Milanfar (2013) [milanfar2013]; Talebi and Milanfar (2014) [talebi2014].
     """
 
-    def __init__(self, filter: DecomposableFilter, *, budget_gb: float = 4.0) -> None:
+    def __init__(self, filter: Filter, *, budget_gb: float = 4.0) -> None:
         self.shape = filter.shape
         values, self._left, self._right = filter.decomposition(budget_gb=budget_gb)
         rounding = (values < 0) & (values >= -NEGLIGIBLE)
@@ -148,8 +123,7 @@ class SpectralTwicing:
         stops = check_steps(steps)
         if stops[-1] > 1:
             check_spectrum(float(self.eigenvalues.min()), float(self.eigenvalues.max()))
-        powers = [(1.0 - self.eigenvalues).pow(k) for k in stops]
-        gains: Tensor = 1.0 - torch.stack(powers)
+        gains: Tensor = 1.0 - torch.stack([(1.0 - self.eigenvalues).pow(k) for k in stops])
         return gains[0] if isinstance(steps, int | np.integer) else gains
 
     def eigenpictures(self, count: int) -> Float[Tensor, "count H W"]:
@@ -180,17 +154,10 @@ class SpectralTwicing:
         coefficients = self.gains(steps)[..., None, :] * (pixels @ self._left)
         return (pixels - coefficients @ self._right.T).square().mean(dim=(-2, -1))
 
-    @cached_property
-    def _gram(self) -> Tensor:
-        return (self._right.T @ self._right) * (self._left.T @ self._left)
-
     def _pixels(self, picture: Tensor, name: str) -> Tensor:
         """The (C, N) pixel matrix of a picture of the filter's size, in float64 on the filter's device."""
         check_picture(picture, name)
-        if tuple(picture.shape[1:]) != self.shape:
-            raise PictureError(
-                f"{name} must be {self.shape} pixels like the filter's, got {tuple(picture.shape[1:])}"
-            )
+        check_shape(name, picture.shape[1:], self.shape, "the filter")
         return picture.reshape(len(picture), -1).to(self._left)
 
     def variance(self, sigma: float, steps: Steps) -> Float[Tensor, "*steps"]:
@@ -198,7 +165,8 @@ class SpectralTwicing:
         check_sigma(sigma)
         gains = self.gains(steps)
         # ‖Σ g_a r_a l_aᵀ‖² = Σ_ab g_a g_b ⟨r_a, r_b⟩ ⟨l_a, l_b⟩, which is Σ g_a² for orthonormal vectors.
-        coupled = gains if self._left is self._right else gains @ self._gram
+        left, right = self._left, self._right
+        coupled = gains if left is right else gains @ ((right.T @ right) * (left.T @ left))
         squared_norm = (coupled * gains).sum(-1)
         return sigma**2 * squared_norm / len(self._left)
 
@@ -223,7 +191,7 @@ def measured_bias_variance(
         ValueError: Fewer than two draws.
     """
     _check_estimates(estimates, clean, "clean")
-    draws = len(estimates)
+    draws = len(estimates) if estimates.ndim > 3 else 1
     if draws < 2:
         raise ValueError(f"a variance needs at least two draws of the noise, got {draws}")
     estimates = estimates.double()
@@ -252,13 +220,14 @@ def sure(
             if it was built from y it is far larger: take :func:`monte_carlo_divergence`.
 
     Raises:
-        PictureError: Estimates whose shape is not that of noisy.
+        PictureError: Estimates whose shape is not that of noisy; not one divergence for each of them.
         ValueError: sigma outside [0, 1].
 
     Source: Stein (1981) [stein1981].
     """
     check_sigma(sigma)
     residual = _mean_squared_residual(estimates, noisy)
+    check_shape("divergence", divergence.shape, residual.shape, "the stack of estimates")
     return residual - sigma**2 + 2 * sigma**2 * divergence.to(residual) / noisy.numel()
 
 
@@ -284,21 +253,22 @@ def monte_carlo_divergence(
         probes: How many b are drawn; the error falls like 1/√probes.
         epsilon: ε, small beside the noise, in the unit of the pixels.
 
+    Raises:
+        PictureError: Not a picture.
+        ValueError: A number of probes below 1, an epsilon that is not positive.
+
     Cost: 2·probes runs of the denoiser.
 
     Source: Ramani, Blu and Unser (2008) [ramani2008].
     """
     check_picture(noisy, "noisy")
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive and small beside the noise, such as 1e-3, got {epsilon}")
+    check_whole("probes", probes, 1)
+    check_positive("epsilon", epsilon)
     noisy = noisy.double()
     total: Tensor | float = 0.0
     for _ in range(probes):
-        probe = torch.randn(noisy.shape, generator=generator, dtype=noisy.dtype, device=generator.device).to(
-            noisy
-        )
+        probe = torch.randn(noisy.shape, generator=generator, dtype=noisy.dtype, device=generator.device)
+        probe = probe.to(noisy.device)
         difference = denoiser(noisy + epsilon * probe) - denoiser(noisy - epsilon * probe)
         total = total + (probe * difference).sum(dim=(-3, -2, -1)) / (2 * epsilon)
     return torch.as_tensor(total) / probes
@@ -310,13 +280,14 @@ def discrepancy_stop(
     """The index of the first estimate whose residual is no larger than the noise: ‖y − z‖² ≤ CN σ².
 
     Raises:
-        PictureError: Estimates whose shape is not that of noisy.
+        PictureError: Estimates that are no stack of pictures of noisy's shape.
         ValueError: None of them is that close to y; more steps are needed.
 
     Source: Morozov (1966) [morozov1966].
     """
     check_sigma(sigma)
     residual = _mean_squared_residual(estimates, noisy)
+    check_shape("estimates", estimates.shape, (len(estimates), *noisy.shape), "a stack of pictures")
     close = torch.nonzero(residual <= sigma**2)
     if len(close) == 0:
         least = float(residual.min()) ** 0.5
@@ -335,19 +306,14 @@ def _mean_squared_residual(estimates: Tensor, noisy: Tensor) -> Tensor:
 def _check_estimates(estimates: Tensor, picture: Tensor, name: str) -> None:
     """Refuse estimates that a difference with the picture would broadcast."""
     check_picture(picture, name)
-    if estimates.shape[-3:] != picture.shape:
-        raise PictureError(
-            f"estimates must have the shape of {name}, {tuple(picture.shape)}, or be a stack of such, "
-            f"got {tuple(estimates.shape)}"
-        )
+    check_pixels(estimates, "estimates")
+    check_shape("each of the estimates", estimates.shape[-3:], picture.shape, name)
 
 
 def check_steps(steps: Steps) -> list[int]:
     """The numbers of steps as a list, if all are whole, none is negative, and they increase."""
-    try:
-        stops = [index(step) for step in ([steps] if isinstance(steps, int | np.integer) else steps)]
-    except TypeError:
-        stops = []
-    if not stops or stops[0] < 0 or any(a >= b for a, b in pairwise(stops)):
-        raise ValueError(f"steps must be a whole number ≥ 0 or an increasing list of such, got {steps}")
+    several = steps if isinstance(steps, Sequence) else [steps]
+    stops = [check_whole("steps", step, 0) for step in several]
+    if not stops or any(a >= b for a, b in pairwise(stops)):
+        raise ValueError(f"steps must be a whole number or an increasing list of such, got {steps}")
     return stops

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
-from dipfilters.kernels import kappa0, kappa1
+from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage, box_mean
+from dipfilters.kernels import kappa0, kappa1, leaky_relu_weights
 
-_BATCH_ENTRIES = 2**24  # of one plane of a batch: 67 MB in float32, and about six such at a time
+_BATCH_ENTRIES = 2**24  # of one plane of a batch: 67 MB in float32, and up to nine such at a time
 _LEAST_ENTRIES = 2**18  # smaller pieces would free next to nothing
+_FOLD = 32  # so many products are added in their own precision before they join a float64 sum
 _ROUNDING = 16  # rounding steps: a sine below their root is one of two parallel patches
 
 
@@ -52,8 +52,8 @@ def product(
         program: What K is.
         padded: The picture, padded by half of ``program.shrink`` on every side.
         columns: v, one a column.
-        dtype: The precision of the planes. Sums over them are in float64, and no product of matrices is
-            formed, so that TF32 plays no part.
+        dtype: The precision of the planes; for the error see :mod:`dipfilters.engines`. No product of
+            matrices is formed, so that TF32 plays no part.
         batch_entries: How many entries of planes are computed at a time; where the device's memory runs
             out, the work is done again with a quarter of them, a few times.
 
@@ -61,7 +61,8 @@ def product(
         ProgramError: Columns that do not fit the picture, or a picture that is too small.
         torch.OutOfMemoryError: Not even the smallest pieces fit.
 
-    Cost: N² kernel values, half of them computed; about six times ``batch_entries`` values of memory.
+    Cost: N² kernel values, half of them computed. Nine times ``batch_entries`` values of memory at most, by
+    the count of a test; four times for a Gaussian.
     """
     program.check(padded, columns)
     return _in_pieces(lambda entries: _product(program, padded, columns, dtype, entries), batch_entries)
@@ -74,17 +75,32 @@ def _product(
     device = padded.device
     v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
     low, out = v.to(dtype), torch.zeros_like(v)
-    for down, partners, sources, planes in _batches(program, padded, dtype, entries):
-        rows = height - down
-        moved = planes.gather(2, sources[:, None].expand_as(planes)) if down else planes
-        for total, column in zip(out, low, strict=True):
-            far = column[down:, partners].transpose(0, 1)  # (b, rows, W)
-            total[:rows] += (planes * far).sum(0, dtype=torch.float64)
-            if down:  # for t = 0 the displacements t_c and −t_c are both walked over
-                near = column[:rows, sources].transpose(0, 1)
-                total[down:] += (moved * near).sum(0, dtype=torch.float64)
+    for batch in _batches(program, padded, dtype, entries):
+        _add_products(out, low, *batch)
+        del batch  # before the next one is made
     result = out.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
     return result.to(columns.device)
+
+
+def _add_products(
+    out: Tensor, columns: Tensor, down: int, partners: Tensor, sources: Tensor, planes: Tensor
+) -> None:
+    """Add to out (m, H, W), in float64, what a batch contributes to the products with the columns."""
+    rows = out.shape[1] - down
+    moved = planes.gather(2, sources[:, None].expand_as(planes)) if down else planes
+    for total, column in zip(out, columns, strict=True):
+        _add_sums(total[:rows], column[down:, partners].transpose(0, 1).mul_(planes))
+        if down:  # for t = 0 the displacements t_c and −t_c are both walked over
+            _add_sums(total[down:], column[:rows, sources].transpose(0, 1).mul_(moved))
+
+
+def _add_sums(total: Tensor, products: Tensor) -> None:
+    """Add all planes of products to a float64 plane, a few at a time in their own precision.
+
+    A float64 sum over all of them at once would copy them into float64 first, as torch does.
+    """
+    for few in torch.split(products, _FOLD):
+        total += few.sum(0)
 
 
 def dense(
@@ -114,8 +130,8 @@ def _dense(program: KernelProgram, padded: Tensor, dtype: torch.dtype, entries: 
         if down == 0:  # there the displacements t_c and −t_c are both walked over, and one will do
             once = near < far
             near, far, planes = near[once], far[once], planes[once]
-        matrix[near, far] = planes.double()
-        matrix[far, near] = planes.double()
+        values = planes.double()
+        matrix[near, far] = matrix[far, near] = values
     matrix.diagonal().copy_(program.diagonal(padded))
     return matrix
 
@@ -178,28 +194,30 @@ def _stages(
     channels, tall = x.shape[:2]
     sigma: Tensor | None = None
     for channel in x:
-        one = _at(channel[: tall - down], near)
-        other = _at(channel[down:], far)
-        term = (one - other).square_() if program.read == "gaussian" else one.mul_(other)
+        term = _at(channel[: tall - down], near)
+        if program.read == "gaussian":
+            term.sub_(_at(channel[down:], far)).square_()
+        else:
+            term.mul_(_at(channel[down:], far))
         sigma = term if sigma is None else sigma.add_(term)
     assert sigma is not None
     sigma = sigma.div_(channels)
     theta: Tensor | None = None  # zero
-    lost, bends = 0, iter(norms)
+    lost, activations = 0, iter(norms)
     for stage in program.stages:
         if isinstance(stage, MeanStage):
             lost += stage.size - 1
-            sigma = F.avg_pool2d(sigma, stage.size, stride=1)
+            sigma = box_mean(sigma, stage.size)
             if theta is not None:
-                theta = F.avg_pool2d(theta, stage.size, stride=1)
+                theta = box_mean(theta, stage.size)
             if stage.part and program.read == "theta":
                 theta = sigma * stage.part if theta is None else theta.add_(sigma, alpha=stage.part)
         else:
-            norm = next(bends)
+            norm = next(activations)
             keep = near.shape[1] - lost
-            one = _at(norm[: len(norm) - down], near[:, :keep])
-            other = _at(norm[down:], far[:, :keep])
-            sigma, theta = _bent(stage, sigma, theta, one.mul_(other))
+            norms_of_pairs = _at(norm[: len(norm) - down], near[:, :keep])
+            norms_of_pairs *= _at(norm[down:], far[:, :keep])
+            sigma, theta = _activate(stage, sigma, theta, norms_of_pairs)
     if program.read == "gaussian":
         return sigma.neg_().exp_()
     if program.read == "sigma":
@@ -212,17 +230,15 @@ def _at(plane: Tensor, columns: Tensor) -> Tensor:
     return plane[:, columns.clamp_max(plane.shape[1] - 1)].transpose(0, 1)
 
 
-def _bent(
+def _activate(
     stage: ActivationStage, sigma: Tensor, theta: Tensor | None, norms: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """V and V' of :mod:`dipfilters.ntk`; ``norms`` is √(S_ii S_jj)."""
-    plain = 2 * stage.slope / (1 + stage.slope**2)
-    bent = (1 - stage.slope) ** 2 / (1 + stage.slope**2)
+    """V and V' of :mod:`dipfilters.ntk`, in the places of sigma and theta; ``norms`` is √(S_ii S_jj)."""
+    kept, relu = leaky_relu_weights(stage.slope)
     tiny = torch.finfo(norms.dtype).tiny
-    cosine = (sigma / norms.clamp_min(tiny)).clamp_(-1.0, 1.0)
-    cosine = torch.where(norms > 0, cosine, 0.0)
+    cosine = sigma.div_(norms.clamp_min(tiny)).clamp_(-1.0, 1.0).masked_fill_(norms == 0, 0.0)
     parallel = 1.0 - cosine.square() <= _ROUNDING * torch.finfo(norms.dtype).eps
-    cosine = torch.where(parallel, cosine.sign(), cosine)
+    torch.where(parallel, cosine.sign(), cosine, out=cosine)
     if theta is not None:
-        theta = theta.mul_(kappa0(cosine).mul_(bent).add_(plain))
-    return norms.mul_(kappa1(cosine).mul_(bent).add_(cosine, alpha=plain)), theta
+        theta *= kappa0(cosine).mul_(relu).add_(kept)
+    return norms.mul_(kappa1(cosine).mul_(relu).add_(cosine, alpha=kept)), theta

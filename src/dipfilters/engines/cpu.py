@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from dipfilters.engines.program import ActivationStage, KernelProgram, MeanStage
+from dipfilters.kernels import leaky_relu_weights
+from dipfilters.parameters import check_whole
 
 # κ₀ = 1/2 + cos φ · q(sin φ) for q(s) = asin(c)/(π c), c = √(1−s²), which is analytic on [0, 1] while κ₀
 # itself has a root at c = 1. Of the interpolation of (q(s) − 1/2)/s in nine Chebyshev nodes: largest error
@@ -83,15 +85,16 @@ def product(
         columns: v, one a column.
         threads: How many threads walk; None for as many as torch uses. One number gives the same bytes
             always, two numbers give sums in another order.
-        dtype: The precision of the planes. In float32 the product is right to about 1e-7, and to 1e-5 where
-            many patches are parallel; float64 gives 1e-8, the error of the polynomials, in twice the time.
+        dtype: The precision of the planes; for the error see :mod:`dipfilters.engines`. float64 takes twice
+            the time.
 
     Raises:
         ProgramError: Columns that do not fit the picture, or a picture that is too small.
         ValueError: Fewer than one thread, or planes of another type.
 
     Cost: N² kernel values, half of them computed: about 0.3 ns each on two cores for one hidden layer, and
-    hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for each bend.
+    hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for
+    each activation.
     """
     height, width = program.check(padded, columns)
     columns_here = columns.detach().to("cpu", torch.float64)
@@ -133,9 +136,7 @@ def _walked(
     """The products without the diagonal, (m, H, W); or ``matrix`` filled, if it has entries."""
     from dipfilters.engines import loops
 
-    threads = torch.get_num_threads() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    threads = check_whole("threads", torch.get_num_threads() if threads is None else threads, 1)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     kind = np.float32 if dtype == torch.float32 else np.float64
@@ -155,14 +156,8 @@ def _walked(
     shifts = np.flatnonzero((across + across.flip(0))[:width].numpy())
     read = {"sigma": 0, "theta": 1, "gaussian": 2}[program.read]
     info = np.finfo(kind)
-    tuples = (
-        tuple(kind(a) for a in ARC_SINE),
-        tuple(kind(a) for a in POWER_OF_TWO),
-        tuple(
-            kind(a)
-            for a in (0, 1, _ROUNDING * info.eps, 0.5, 1 / math.pi, info.minexp, 1.5 * 2.0**info.nmant)
-        ),
-    )
+    constants = (0, 1, _ROUNDING * info.eps, 0.5, 1 / math.pi, info.minexp, 1.5 * 2.0**info.nmant)
+    tuples = tuple(tuple(kind(a) for a in group) for group in (ARC_SINE, POWER_OF_TWO, constants))
     bits = np.array([kind(1).view(f"i{info.bits // 8}"), info.nmant], f"i{info.bits // 8}")
     strip = max(8, _STRIP_BYTES // (info.bits // 8) // (width + 2 * program.shrink) - program.shrink)
     shared = (
@@ -203,13 +198,13 @@ def _walked(
 
 
 def _stages(program: KernelProgram) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
-    """The stages as numbers (see ``loops.walk``), and whether the last bend is a tail."""
-    from dipfilters.engines.loops import BEND, MEAN, TAIL
+    """The stages as numbers (see ``loops.walk``), and whether the last activation is a tail."""
+    from dipfilters.engines.loops import ACTIVATION, MEAN, TAIL
 
-    bends = [k for k, stage in enumerate(program.stages) if isinstance(stage, ActivationStage)]
-    after = program.stages[bends[-1] + 1 :] if bends else ()
-    tail = bool(bends) and all(isinstance(stage, MeanStage) and stage.size == 1 for stage in after)
-    last = bends[-1] if tail else len(program.stages)
+    activations = [k for k, stage in enumerate(program.stages) if isinstance(stage, ActivationStage)]
+    after = program.stages[activations[-1] + 1 :] if activations else ()
+    tail = bool(activations) and all(isinstance(stage, MeanStage) and stage.size == 1 for stage in after)
+    last = activations[-1] if tail else len(program.stages)
     wanted, live, fresh = program.read == "theta", False, 0.0
     kinds: list[tuple[int, int, bool]] = []
     numbers: list[tuple[float, ...]] = []
@@ -221,18 +216,14 @@ def _stages(program: KernelProgram) -> tuple[NDArray[np.int64], NDArray[np.float
             numbers.append((1 / stage.size**2, part - fresh) + (0.0,) * 11)
             live = live or part > fresh
         else:
-            slope = stage.slope
-            weight = (
-                sum(mean.part for mean in after if isinstance(mean, MeanStage))
-                if wanted and k == last
-                else 1.0
-            )
-            kinds.append((TAIL if k == last else BEND, 1, live))
-            plain, bent = 2 * slope / (1 + slope**2), (1 - slope) ** 2 / (1 + slope**2)
+            tail_parts = sum(mean.part for mean in after if isinstance(mean, MeanStage))
+            weight = tail_parts if wanted and k == last else 1.0
+            kinds.append((TAIL if k == last else ACTIVATION, 1, live))
+            kept, relu = leaky_relu_weights(stage.slope)
             both = weight + fresh
-            polynomial = [both * bent * a for a in COSINE_ARC_SINE]
-            polynomial[1] += weight * bent / math.pi
-            numbers.append((plain, bent, weight, both * (plain + bent / 2), *polynomial))
+            polynomial = [both * relu * a for a in COSINE_ARC_SINE]
+            polynomial[1] += weight * relu / math.pi
+            numbers.append((kept, relu, weight, both * (kept + relu / 2), *polynomial))
             fresh = 0.0
     return np.array(kinds, np.int64).reshape(-1, 3), np.array(numbers).reshape(-1, 13), tail
 

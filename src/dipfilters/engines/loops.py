@@ -24,7 +24,8 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-MEAN, BEND, TAIL = 0, 1, 2  # kinds of stages; a tail is the last bend, when only means of size 1 follow
+# Kinds of stages; a tail is the last activation, where only means of size 1 follow.
+MEAN, ACTIVATION, TAIL = 0, 1, 2
 FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
 PIECE = 2048  # entries whose sums along a row are formed together
 
@@ -185,13 +186,13 @@ def _times_both(out, near, far):
 
 @_jit
 @no_type_check
-def _bent(sigma, theta, near, far, q, c):
+def _activate(sigma, theta, near, far, q, c):
     """V and V' where norms are 1: theta times V', and sigma becomes V.
 
     κ₀ = 1/2 + cos φ · q(sin φ) and κ₁ = sin φ/π + cos φ · κ₀.
     """
     q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
-    zero, one, rounding, half, over_pi, plain, bent = c
+    zero, one, rounding, half, over_pi, kept, relu = c
     for i in range(len(sigma)):
         cosine = sigma[i] * near[i] * far[i]
         squared = one - cosine * cosine
@@ -208,13 +209,13 @@ def _bent(sigma, theta, near, far, q, c):
         p = q0 + s * p
         k0 = half + cosine * p
         k1 = s * over_pi + cosine * k0
-        theta[i] *= plain + bent * k0
-        sigma[i] = plain * cosine + bent * k1
+        theta[i] *= kept + relu * k0
+        sigma[i] = kept * cosine + relu * k1
 
 
 @_jit
 @no_type_check
-def _bent_alone(sigma, near, far, zero, one, rounding, linear, p):
+def _activate_sigma(sigma, near, far, zero, one, rounding, linear, p):
     """cos φ · ``linear`` + a polynomial in sin φ, in place of sigma: any weighted sum of V and cos φ V'."""
     p0, p1, p2, p3, p4, p5, p6, p7, p8 = p
     for i in range(len(sigma)):
@@ -369,13 +370,15 @@ def walk(
 
     Args:
         padded, columns: (C, h, w) and (m, H, W), in the precision of the planes.
-        inverses, norms: 1/‖p‖ (0 where ‖p‖ is) and ‖p‖ for each bend, (bends, h, w), their upper left parts.
+        inverses, norms: 1/‖p‖ (0 where ‖p‖ is) and ‖p‖ for each activation, (activations, h, w), their
+            upper left parts.
         shifts: The t_c ≥ 0 to walk over, each together with t_c − W.
         across, down: The factor of f(t) for each t_c and t_r.
         stages: (stages, 3) whole numbers: kind; size; 1 if Theta is not zero before the stage.
-        numbers: (stages, 13) in the precision of the planes: for a mean 1/size² and its part; for a bend
-            2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's only); if it is, what
-            is made of S instead: the factor of cos φ, and the coefficients of a polynomial in sin φ.
+        numbers: (stages, 13) in the precision of the planes: for a mean 1/size² and its part; for an
+            activation 2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's
+            only); if it is, what is made of S instead: the factor of cos φ, and the coefficients of a
+            polynomial in sin φ.
         read: 0 for S, 1 for Theta, 2 for the Gaussian.
         tuples: The coefficients of q and of 2^f, and constants in the precision of the planes.
         exponent: The bits of 1, and those of a mantissa, as whole numbers of the planes' size.
@@ -385,13 +388,13 @@ def walk(
     zero, one, rounding, half, over_pi, least, magic = constants
     channels, tall, wide = padded.shape
     count, height, width = columns.shape
-    bends, gap = len(inverses), wide - width
+    activations, gap = len(inverses), wide - width
     length = width + 2 * gap
     n, size = tall * length, (min(strip, height) + gap) * length
     like = padded[0, 0, :1]
     near_x, far_x = np.empty((channels, n), like.dtype), np.empty((channels, n), like.dtype)
-    near_inverse, far_inverse = np.empty((bends, n), like.dtype), np.empty((bends, n), like.dtype)
-    near_norm, far_norm = np.empty((bends, n), like.dtype), np.empty((bends, n), like.dtype)
+    near_inverse, far_inverse = np.empty((activations, n), like.dtype), np.empty((activations, n), like.dtype)
+    near_norm, far_norm = np.empty((activations, n), like.dtype), np.empty((activations, n), like.dtype)
     near_v, far_v = np.empty((count, n), like.dtype), np.empty((count, n), like.dtype)
     near_out, far_out = (
         np.zeros((count, height * length), like.dtype),
@@ -407,7 +410,7 @@ def walk(
         first, second = across[shift], across[width - shift]
         for c in range(channels):
             _lay(near_x[c], far_x[c], padded[c, :tall, :wide], shift, start, shift + gap, one, one)
-        lost, bend = 0, 0
+        lost, activation = 0, 0
         for k in range(len(stages)):
             if stages[k, 0] == MEAN:
                 lost += stages[k, 1] - 1
@@ -415,27 +418,27 @@ def walk(
                 h, w, right = tall - lost, wide - lost, shift + gap - lost
                 m = h * length
                 _lay(
-                    near_inverse[bend, :m],
-                    far_inverse[bend, :m],
-                    inverses[bend, :h, :w],
+                    near_inverse[activation, :m],
+                    far_inverse[activation, :m],
+                    inverses[activation, :h, :w],
                     shift,
                     start,
                     right,
                     one,
                     one,
                 )
-                if stages[k, 0] == BEND or dense.size > 0:
+                if stages[k, 0] == ACTIVATION or dense.size > 0:
                     _lay(
-                        near_norm[bend, :m],
-                        far_norm[bend, :m],
-                        norms[bend, :h, :w],
+                        near_norm[activation, :m],
+                        far_norm[activation, :m],
+                        norms[activation, :h, :w],
                         shift,
                         start,
                         right,
                         one,
                         one,
                     )
-                bend += 1
+                activation += 1
         for j in range(count):
             _lay(
                 near_v[j, : height * length],
@@ -463,7 +466,7 @@ def walk(
                         _squared_differences(sigma[:m], near, far, c == 0)
                     else:
                         _pairs(sigma[:m], near, far, c == 0)
-                bend, weighed = 0, False
+                activation, weighed = 0, False
                 for k in range(len(stages)):
                     kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
                     if kind == MEAN:
@@ -478,26 +481,28 @@ def walk(
                             else:
                                 _scaled(theta[:m], sigma[:m], numbers[k, 1])
                         continue
-                    near, far = near_inverse[bend, a : a + m], far_inverse[bend, b : b + m]
+                    near, far = near_inverse[activation, a : a + m], far_inverse[activation, b : b + m]
                     if live:
                         if kind == TAIL:
                             _times_both(theta[:m], near, far)
-                        plain, bent = numbers[k, 0], numbers[k, 1]
-                        c = (zero, one, rounding, half, over_pi, plain, bent)
-                        _bent(sigma[:m], theta[:m], near, far, q, c)
+                        kept, relu = numbers[k, 0], numbers[k, 1]
+                        c = (zero, one, rounding, half, over_pi, kept, relu)
+                        _activate(sigma[:m], theta[:m], near, far, q, c)
                         if kind == TAIL:
                             _add_scaled(theta[:m], sigma[:m], numbers[k, 2])
                     else:
                         p = numbers[k, 4:]
                         coefficients = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
-                        _bent_alone(sigma[:m], near, far, zero, one, rounding, numbers[k, 3], coefficients)
+                        _activate_sigma(
+                            sigma[:m], near, far, zero, one, rounding, numbers[k, 3], coefficients
+                        )
                         weighed = kind == TAIL
-                    if kind == BEND or dense.size > 0:
-                        near, far = near_norm[bend, a : a + m], far_norm[bend, b : b + m]
+                    if kind == ACTIVATION or dense.size > 0:
+                        near, far = near_norm[activation, a : a + m], far_norm[activation, b : b + m]
                         _times_both(sigma[:m], near, far)
                         if kind == TAIL and live:
                             _times_both(theta[:m], near, far)
-                    bend += 1
+                    activation += 1
                 kernel = theta if read == 1 and not weighed else sigma
                 if read == 2:
                     _to_power_of_two(sigma[:m], shifted, e, least, magic)

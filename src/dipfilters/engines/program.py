@@ -11,13 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.kernels import ArcCosineKernel, GaussianKernel, Kernel, OneLayerTangentKernel
-from dipfilters.networks import Activation, Architecture, Convolution, Parametrization, with_gains
 
 Read = Literal["sigma", "theta", "gaussian"]
 
 
 class ProgramError(ValueError):
-    """Stages that make no kernel, or a kernel or network that has no such stages; the message says why."""
+    """A picture or columns that do not fit a program; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,12 @@ class MeanStage:
     size: int
     part: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ProgramError(f"size must be at least 1, got {self.size}")
-        if not 0.0 <= self.part < math.inf:
-            raise ProgramError(f"part must be a finite number ≥ 0, got {self.part}")
-
 
 @dataclass(frozen=True)
 class ActivationStage:
     """An activation of slope α: Theta ← V'(S) ∘ Theta, S ← V(S), with V and V' of :mod:`dipfilters.ntk`."""
 
     slope: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.slope < 1.0:
-            raise ProgramError(f"slope must lie in [0, 1), got {self.slope}")
 
 
 @dataclass(frozen=True)
@@ -63,37 +52,21 @@ class KernelProgram:
         S_t(u) = mean_c x(c, u) x(c, u + t),   Theta_t = 0,   then stage after stage
 
         K(u, u + t) = f(t) · S, Theta or exp(−(pp − 2 S + qq)/h²)       pp, qq: S of each pixel with itself
-        f(t) = exp(−‖t‖²/s²) if |t_r|, |t_c| ≤ window, else 0
+        f(t) = exp(−‖t‖²/s²)
 
-    The result is smaller than the padded picture by ``shrink`` rows and columns. K is symmetric. It has no
-    negative eigenvalue without a window; with one it may have, and twicing then diverges: a window is for
-    one application.
+    The result is smaller than the padded picture by ``shrink`` rows and columns. K is symmetric.
 
     Attributes:
         stages: The chain.
         read: ``"sigma"`` for S, ``"theta"``, or ``"gaussian"``, whose chain is made of means alone.
         bandwidth: h of the Gaussian.
         spatial: s in pixels, or None for all displacements alike.
-        window: The largest displacement along each axis, or None for all.
     """
 
     stages: tuple[MeanStage | ActivationStage, ...]
     read: Read
     bandwidth: float = math.inf
     spatial: float | None = None
-    window: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.read not in ("sigma", "theta", "gaussian"):
-            raise ProgramError(f'read must be "sigma", "theta" or "gaussian", got {self.read!r}')
-        if self.read == "gaussian" and any(isinstance(stage, ActivationStage) for stage in self.stages):
-            raise ProgramError('a program that reads "gaussian" is made of means; leave out its bends')
-        if not (self.bandwidth > 0 and self.bandwidth**2 > 0):
-            raise ProgramError(f"bandwidth must be positive, in grey levels of [0, 1], got {self.bandwidth}")
-        if self.spatial is not None and not (self.spatial > 0 and self.spatial**2 > 0):
-            raise ProgramError(f"spatial must be a positive number of pixels or None, got {self.spatial}")
-        if self.window is not None and self.window < 0:
-            raise ProgramError(f"window must be a number of pixels ≥ 0 or None, got {self.window}")
 
     @property
     def shrink(self) -> int:
@@ -133,12 +106,10 @@ class KernelProgram:
         factor = torch.ones_like(distances)
         if self.spatial is not None:
             factor = torch.exp(-(distances**2) / self.spatial**2)
-        if self.window is not None:
-            factor = factor * (distances <= self.window)
         return factor
 
     def powers(self, padded: Float[Tensor, "C h w"]) -> list[Float[Tensor, "_h _w"]]:
-        """S of each pixel with itself as each bend finds it, in float64: bends leave it as it is."""
+        """S of each pixel with itself before each activation, in float64: activations leave it as it is."""
         power, found = padded.double().square().mean(0), []
         for stage in self.stages:
             if isinstance(stage, ActivationStage):
@@ -160,58 +131,41 @@ class KernelProgram:
         return value.reshape(height * width)
 
 
-def box_mean(plane: Float[Tensor, "h w"], size: int) -> Float[Tensor, "_h _w"]:
-    """The mean over size × size offsets, without padding.
+def box_mean(
+    values: Tensor, size: int, rows: tuple[int, ...] = (-2,), columns: tuple[int, ...] = (-1,)
+) -> Tensor:
+    """The mean over size × size offsets, without padding: of planes, or common ones of several axes.
 
-    By slices: pooling would wake torch's threads, who wait for each other longer than a small plane takes.
+    By slices, which read 2·size numbers for each where pooling reads size². Pooling would also wake torch's
+    threads, which wait for each other longer than a small plane takes.
     """
-    for axis in (0, 1):
-        length = plane.shape[axis] - size + 1
-        parts = [plane.narrow(axis, offset, length) for offset in range(size)]
-        plane = sum(parts[1:], start=parts[0])
-    return plane / size**2
+    if size == 1:
+        return values
+    for axes in (rows, columns):
+        total = _slice(values, axes, 0, size) + _slice(values, axes, 1, size)
+        for offset in range(2, size):
+            total += _slice(values, axes, offset, size)
+        values = total
+    return values.div_(size**2)
 
 
-def program_of_kernel(
-    kernel: Kernel, patch_size: int, *, spatial: float | None = None, window: int | None = None
-) -> KernelProgram:
+def _slice(values: Tensor, axes: tuple[int, ...], offset: int, size: int) -> Tensor:
+    for axis in axes:
+        values = values.narrow(axis, offset, values.shape[axis] - size + 1)
+    return values
+
+
+def program_of_kernel(kernel: Kernel, patch_size: int, spatial: float | None = None) -> KernelProgram | None:
     """The program of a kernel between patches, for a picture padded by ``patch_size // 2``.
 
-    Raises:
-        ProgramError: A kernel that is none of the package's own.
+    None for a kernel of the reader's own: its products are computed tile by tile.
     """
     if isinstance(kernel, GaussianKernel):
-        stages: tuple[MeanStage | ActivationStage, ...] = (MeanStage(patch_size),)
-        return KernelProgram(stages, "gaussian", kernel.bandwidth, spatial=spatial, window=window)
+        return KernelProgram((MeanStage(patch_size),), "gaussian", kernel.bandwidth, spatial)
     if isinstance(kernel, ArcCosineKernel):
-        return KernelProgram(
-            (MeanStage(patch_size), ActivationStage()), "sigma", spatial=spatial, window=window
-        )
+        stages = (MeanStage(patch_size), ActivationStage())
+        return KernelProgram(stages, "sigma", spatial=spatial)
     if isinstance(kernel, OneLayerTangentKernel):
-        stages = (MeanStage(patch_size, part=1.0), ActivationStage(), MeanStage(1, part=1.0))
-        return KernelProgram(stages, "theta", spatial=spatial, window=window)
-    raise ProgramError(f"{type(kernel).__name__} has no program; compute its products tile by tile")
-
-
-def program_of_architecture(
-    architecture: Architecture, *, parametrization: Parametrization = "tangent"
-) -> KernelProgram:
-    """The program of a network's tangent kernel, for a picture padded by ``architecture.radius``.
-
-    Each convolution's part in Theta is that of :func:`dipfilters.tangent_kernel`.
-
-    Raises:
-        ProgramError: A network that does not pad once, whose planes do not stay apart.
-    """
-    if not architecture.pad_once:
-        raise ProgramError("only networks that pad once have a program; form the dense kernel of this one")
-    stages: list[MeanStage | ActivationStage] = []
-    channels = 0.0  # as a multiple of the width: the input's do not grow
-    for layer, gain in with_gains(architecture.layers):
-        if isinstance(layer, Convolution):
-            part = 1.0 if parametrization == "tangent" else channels * layer.size**2 / gain**2
-            stages.append(MeanStage(layer.size, part * layer.trained))
-            channels = layer.channels
-        elif isinstance(layer, Activation):
-            stages.append(ActivationStage(layer.slope))
-    return KernelProgram(tuple(stages), "theta")
+        both = (MeanStage(patch_size, part=1.0), ActivationStage(), MeanStage(1, part=1.0))
+        return KernelProgram(both, "theta", spatial=spatial)
+    return None
