@@ -34,15 +34,15 @@ above it in this list:
 * :mod:`~dipfilters.stopping`: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
-* :mod:`~dipfilters.records`: :func:`load_or_run` keeps what a long computation gave, and loads it where it
-  fits;
+* :mod:`~dipfilters.records`: a room of its own, see below;
 * :mod:`~dipfilters.plots`, imported by itself, draws;
 * :mod:`~dipfilters.figures`: a room of its own, see below;
 * :mod:`~dipfilters.checks`: a room of its own, see below.
 
-The core is under 2,200 lines of code, apart from three rooms that its reader need not enter: ``engines``
-multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly; ``figures``
-holds the interactive figures; ``checks`` tells a student what is wrong with an answer.
+The core is under 2,200 lines of code, apart from four rooms that its reader need not enter: ``engines``
+multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly; ``records``
+keeps the long runs of chapters 6 and 7, :func:`load_or_run`; ``figures`` holds the interactive figures;
+``checks`` tells a student what is wrong with an answer.
 """
 
 from dipfilters.denoising import denoise as denoise

@@ -22,6 +22,7 @@ from dipfilters.parameters import check_choice, check_positive, check_share, che
 from dipfilters.patches import Padding, pad
 
 Upsampling = Literal["nearest", "bilinear"]
+Merge = Literal["concatenate", "sum"]
 Downsampling = Literal["pool", "stride"]
 Parametrization = Literal["tangent", "standard"]
 
@@ -76,20 +77,27 @@ class Resampled:
     Attributes:
         inner: The layers below; one of them halves the size.
         up: How the result is brought back to the size of the input.
-        side: The layers of the skip branch, convolutions and activations, or None. Its channels are
-            concatenated with those from below.
+        side: The layers of the skip branch, convolutions and activations, or None.
+        merge: Whether its channels are set beside those from below, or added to them.
     """
 
     inner: tuple[Layer, ...]
     up: Upsampling
     side: tuple[Layer, ...] | None = None
+    merge: Merge = "concatenate"
 
     def __post_init__(self) -> None:
         check_choice("up", self.up, Upsampling)
+        check_choice("merge", self.merge, Merge)
         if not any(isinstance(layer, Convolution) for layer in self.inner):
             raise ArchitectureError("the layers below must hold a convolution")
         if self.side is not None and not (self.side and _is_plain(self.side)):
             raise ArchitectureError("a skip branch is made of convolutions of stride 1 and activations")
+        if self.side is not None and self.merge == "sum" and not isinstance(self.side[-1], Convolution):
+            raise ArchitectureError(
+                "a skip branch that is added must end in a convolution: the mean product of two activations "
+                "does not vanish, and the kernel of their sum is not the sum of their kernels"
+            )
 
 
 Layer = Convolution | Activation | Pooling | Resampled
@@ -162,6 +170,7 @@ def autoencoder(
     up: Upsampling = "bilinear",
     padding: Padding = "circular",
     side_channels: float | None = None,
+    merge: Merge = "concatenate",
 ) -> Architecture:
     """An encoder-decoder: a convolution at full size, one at each smaller one, one on the way up, and a 1×1.
 
@@ -172,30 +181,37 @@ def autoencoder(
         down: Halve by 2×2 average pooling, or by the stride of the convolution.
         up: How the size is doubled.
         padding: Of each convolution.
-        side_channels: Of a skip branch around each scale, see :func:`skip`; None for no such branch.
+        side_channels, merge: Of a skip branch around each scale, see :func:`skip`; None for no such branch.
 
     Raises:
         ValueError: Fewer than one scale, or what a layer refuses.
     """
     check_whole("scales", scales, 1)
     check_choice("down", down, Downsampling)
+    if merge == "sum" and side_channels not in (None, 1.0):
+        raise ArchitectureError(f"a branch that is added has side_channels = 1, got {side_channels}")
     block = (Convolution(kernel_size), Activation(slope))
     half = (Pooling(), *block) if down == "pool" else (Convolution(kernel_size, 2), Activation(slope))
-    side = (Convolution(1, channels=side_channels), Activation(slope)) if side_channels is not None else None
+    side: tuple[Layer, ...] | None = None
+    if side_channels is not None:
+        side = (Convolution(1, channels=side_channels), Activation(slope))[
+            : 2 if merge == "concatenate" else 1
+        ]
     inner: tuple[Layer, ...] = half
     for _ in range(scales - 1):
-        inner = (*half, Resampled(inner, up, side), *block)
-    return Architecture((*block, Resampled(inner, up, side), *block, Convolution(1)), padding)
+        inner = (*half, Resampled(inner, up, side, merge), *block)
+    return Architecture((*block, Resampled(inner, up, side, merge), *block, Convolution(1)), padding)
 
 
 def skip(scales: int, kernel_size: int, *, side_channels: float = 1.0, **options: Any) -> Architecture:
-    """An :func:`autoencoder` with a skip branch, a 1×1 convolution and its activation, around each scale.
+    """An :func:`autoencoder` with a skip branch around each scale, a 1×1 convolution.
 
     Args:
         side_channels: Channels of a skip branch, as a multiple of the network's width.
 
-    The other arguments, ``slope``, ``down``, ``up`` and ``padding``, are those of :func:`autoencoder`, and so
-    are the errors.
+    With ``merge="concatenate"`` the branch has an activation, and its channels are set beside those from
+    below; with ``"sum"`` it has none, and is added to them. The other arguments, ``slope``, ``down``, ``up``
+    and ``padding``, are those of :func:`autoencoder`, and so are the errors.
 
     Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018], for the shape.
     """
@@ -317,11 +333,14 @@ class _Around(nn.Module):
     def __init__(self, layer: Resampled, inner: nn.Module, side: nn.Module | None) -> None:
         super().__init__()
         self.inner, self.side = inner, side
-        self.up = layer.up
+        self.up, self.merge = layer.up, layer.merge
 
     def forward(self, image: Tensor) -> Tensor:
         below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up)
-        return below if self.side is None else torch.cat([below, self.side(image)], dim=-3)
+        if self.side is None:
+            return below
+        beside = self.side(image)
+        return below + beside if self.merge == "sum" else torch.cat([below, beside], dim=-3)
 
 
 def build(
@@ -381,7 +400,7 @@ def build(
                 inner, below = modules(layer.inner, channels)
                 side, beside = (None, 0) if layer.side is None else modules(layer.side, channels)
                 sequence.append(_Around(layer, inner, side))
-                channels = below + beside
+                channels = below if layer.merge == "sum" else below + beside
         return sequence, channels
 
     network, inputs = modules(architecture.layers[:-1], channels)

@@ -7,7 +7,7 @@ over the random weights, and the tangent kernel Theta, the inner product of its 
     convolution     Sigma ← A(Sigma),                  Theta ← A(Theta) + Sigma if it is trained
     activation      Theta ← V'(Sigma) ∘ Theta,         Sigma ← V(Sigma)
     resampling D    Sigma ← D Sigma Dᵀ,                Theta ← D Theta Dᵀ
-    two branches    the mean weighted by their channels, which are concatenated
+    two branches    the sum; if concatenated, the mean weighted by their channels
 
 A is the mean over the k² offsets of a convolution, applied to both pixels at once, and for a leaky ReLU of
 slope α, with φ the angle between the pixels, cos φ = Sigma_ij / √(Sigma_ii Sigma_jj),
@@ -42,6 +42,7 @@ from dipfilters.networks import (
     Architecture,
     Convolution,
     Layer,
+    Merge,
     Parametrization,
     Pooling,
     pool,
@@ -258,7 +259,7 @@ def _through(
             below = _through(layer.inner, state, padding, parametrization)
             below = _resampled(partial(upsample, size=size, up=layer.up), below)
             side = None if layer.side is None else _through(layer.side, state, padding, parametrization)
-            state = below if side is None else _concatenated(below, side)
+            state = below if side is None else _merged(layer.merge, below, side)
     return state
 
 
@@ -314,13 +315,13 @@ def _resampled(resample: Callable[[Tensor], Tensor], state: _State) -> _State:
     return _with_powers(sigma, theta, state.channels)
 
 
-def _concatenated(below: _State, beside: _State) -> _State:
+def _merged(merge: Merge, below: _State, beside: _State) -> _State:
     """Both branches together, in the matrices of the first, which upsampling has just made."""
     channels = below.channels + beside.channels
-    p, q = below.channels / channels, beside.channels / channels
+    p, q = (1.0, 1.0) if merge == "sum" else (below.channels / channels, beside.channels / channels)
     sigma = below.sigma.mul_(p).add_(beside.sigma, alpha=q)
     theta = below.theta.mul_(p).add_(beside.theta, alpha=q)
-    return _with_powers(sigma, theta, channels)
+    return _with_powers(sigma, theta, below.channels if merge == "sum" else channels)
 
 
 def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:

@@ -59,8 +59,9 @@ def upright():
     return init_fn, apply_fn, reversing
 
 
-def branches(inner, side):
-    return stax.serial(stax.FanOut(2), stax.parallel(inner, side), stax.FanInConcat(axis=-1))
+def branches(inner, side, *, merge: str):
+    joined = stax.FanInSum() if merge == "sum" else stax.FanInConcat(axis=-1)
+    return stax.serial(stax.FanOut(2), stax.parallel(inner, side), joined)
 
 
 def vanilla(depth: int, size: int, slope: float = 0.0):
@@ -83,22 +84,46 @@ def encoder_decoder(
     down: str,
     method: str,
     slope: float = 0.0,
-    with_skips: bool = False,
+    merge: str | None = None,
 ):
-    """One scale for each shape but the last, the sizes from the picture's to the smallest's."""
+    """One scale for each shape but the last, the sizes from the picture's to the smallest's.
+
+    Branches that are added both end in a convolution: neural-tangents adds no others.
+    """
 
     def block(stride: int = 1):
         return conv(size, slope=slope, padding=padding, stride=stride)
 
     def around(level: int, inner):
+        if merge == "sum":
+            inner = stax.serial(inner, conv(1, slope=None, padding=padding))
         back = stax.serial(inner, up(*shapes[level], method))
-        return branches(back, conv(1, slope=slope, padding=padding)) if with_skips else back
+        if merge is None:
+            return back
+        return branches(back, conv(1, slope=None if merge == "sum" else slope, padding=padding), merge=merge)
 
     half = [pool(), block()] if down == "pool" else [block(stride=2)]
     inner = stax.serial(*half)
     for level in range(len(shapes) - 2, 0, -1):
         inner = stax.serial(*half, around(level, inner), block())
     return stax.serial(block(), around(0, inner), block(), conv(1, slope=None, padding=padding))
+
+
+def residual(padding: str):
+    """A hidden layer, half the size and back with its own convolution, added to a 3×3 convolution of it."""
+    inner = stax.serial(
+        pool(),
+        conv(3, slope=0.0, padding=padding),
+        conv(1, slope=None, padding=padding),
+        up(7, 9, "nearest"),
+    )
+    side = stax.serial(conv(3, slope=0.0, padding=padding), conv(3, slope=None, padding=padding))
+    return stax.serial(
+        conv(3, slope=0.0, padding=padding),
+        branches(inner, side, merge="sum"),
+        conv(3, slope=0.0, padding=padding),
+        conv(1, slope=None, padding=padding),
+    )
 
 
 def picture(channels: int, height: int, width: int, *, seed: int) -> np.ndarray:
@@ -113,11 +138,12 @@ def cases() -> dict[str, tuple[Callable[[], object], np.ndarray, int]]:
     """Name -> (network, input picture, by how many pixels it is to be mirrored first)."""
     small, colour = picture(1, 7, 9, seed=1), picture(3, 7, 9, seed=2)
     odd, noise = picture(1, 5, 9, seed=4), picture(2, 7, 9, seed=3) - 0.5
-    two = [(7, 9), (3, 4), (1, 2)]
+    one, two = [(7, 9), (3, 4)], [(7, 9), (3, 4), (1, 2)]
     strided = [(5, 9), (3, 5), (2, 3)]  # from an even size a stride of 2 would start at another pixel
 
     def layered(shapes, padding, down, method, **options):
-        return lambda: encoder_decoder(shapes, 3, padding=padding, down=down, method=method, **options)
+        size = options.pop("size", 3)
+        return lambda: encoder_decoder(shapes, size, padding=padding, down=down, method=method, **options)
 
     return {
         "vanilla-1": (lambda: vanilla(1, 5), small, 2),
@@ -130,10 +156,13 @@ def cases() -> dict[str, tuple[Callable[[], object], np.ndarray, int]]:
         "pooling-nearest": (layered(two, "SAME", "pool", "nearest", slope=0.2), colour, 0),
         "pooling-bilinear": (layered(two, "CIRCULAR", "pool", "linear"), small, 0),
         "skip-concatenate": (
-            layered(two, "CIRCULAR", "pool", "linear", slope=0.2, with_skips=True),
+            layered(two, "CIRCULAR", "pool", "linear", slope=0.2, merge="concatenate"),
             small,
             0,
         ),
+        "skip-sum": (layered(strided, "SAME", "stride", "linear", merge="sum"), odd, 0),
+        "skip-sum-noise": (layered(one, "CIRCULAR", "pool", "nearest", merge="sum", size=5), noise, 0),
+        "residual": (lambda: residual("CIRCULAR"), small, 0),
     }
 
 
