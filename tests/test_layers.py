@@ -1,75 +1,59 @@
-"""Who may know whom inside the package, and how light it is to import."""
+"""Who may know whom inside the package, how small it is, and how light to import."""
 
 import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import dipfilters
-from dipfilters.provenance import PACKAGE, Package
 from tools.notebooks import ROOT
 
-SOURCE = ROOT / "src" / PACKAGE
+SOURCE = ROOT / "src" / "dipfilters"
+TREES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
 
-# A module imports only from those before it.
-LAYERS = (
-    "parameters",
-    "images",
-    "patches",
-    "kernels",
-    "networks",
-    "engines",
-    "engines.program",
-    "engines.loops",
-    "engines.cpu",
-    "engines.batched",
-    "filters",
-    "ntk",
-    "twicing",
-    "lanczos",
-    "denoising",
-    "empirical",
-    "step_inputs",
-    "training",
-    "stopping",
-    "provenance",
-    "records",
-    "plots",
-    "figures.base",
-    "figures.rows",
-    "figures.player",
-    "figures.lab",
-    "figures.film",
-    "figures.spectrum",
-    "figures",
-    "checks",
-)
+# The one list of modules, each of which knows only those above it: the docstring of the package.
+LISTED = re.findall(r"^\* :mod:`~dipfilters\.(\w+)`(.*)", str(dipfilters.__doc__), re.MULTILINE)
+MODULES = [name for name, _ in LISTED]
+ROOMS = {name for name, text in LISTED if "a room of its own" in text}
 
 
-def test_every_module_has_its_layer() -> None:
-    assert set(Package(ROOT).paths) == {f"{PACKAGE}.{name}" for name in LAYERS}
+def module(path: Path) -> str:
+    """The entry of the list that a file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_module_knows_only_the_layers_before_it(name: str) -> None:
-    below = {f"{PACKAGE}.{other}" for other in LAYERS[: LAYERS.index(name)]}
-    package = f"{PACKAGE}.{name}".rpartition(".")[0]  # runs first, and knows its own modules
-    assert Package(ROOT).imports[f"{PACKAGE}.{name}"] - {package} <= below
+def imported(tree: ast.Module) -> set[str]:
+    """The modules that imports name, wherever they stand, with the names that they take from them."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in LAYERS if name != "plots" and not name.startswith("figures")]
-)
+def test_every_file_is_in_the_list_of_modules() -> None:
+    assert {module(path) for path in TREES} - {"__init__"} == set(MODULES)
+    assert {"engines", "figures", "checks"} <= ROOMS
+
+
+@pytest.mark.parametrize("path", [path for path in TREES if module(path) != "__init__"], ids=str)
+def test_a_module_knows_only_those_above_it(path: Path) -> None:
+    own = module(path)
+    above = {*MODULES[: MODULES.index(own)], own}
+    known = {name.split(".")[1] for name in imported(TREES[path]) if name.startswith("dipfilters.")}
+    assert known <= above
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_what_computes_does_not_draw(name: str) -> None:
-    tree = ast.parse(Package(ROOT).paths[f"{PACKAGE}.{name}"].read_text("utf-8"))
-    imported = {
-        alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    assert not {module for module in imported if module.startswith("matplotlib")}
+    if name not in ("plots", "figures"):
+        used = set().union(*(imported(tree) for path, tree in TREES.items() if module(path) == name))
+        assert not {library for library in used if library.startswith("matplotlib")}
 
 
 def test_importing_the_package_is_light() -> None:
@@ -80,42 +64,36 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout == "[]\n"
 
 
-def code_lines(source: str) -> int:
+def code_lines(path: Path) -> int:
     """Lines that hold code: neither empty, nor comment, nor docstring."""
     docstrings = {
         line
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(TREES[path])
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     return sum(
         bool(line.strip()) and not line.lstrip().startswith("#") and number not in docstrings
-        for number, line in enumerate(source.splitlines(), start=1)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
     )
 
 
-def test_the_package_stays_small_enough_to_read() -> None:
-    """What computes. The engines say again, for speed, what other modules say plainly; lists of names,
-    drawing, the interactive figures, the keeping of stored runs, and the checks of students' answers, with
-    which no chapter computes, are apart as well.
-    """
-    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "provenance", "records", "checks")}
-    paths = [
-        p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "figures") and p not in apart
-    ]
-    assert sum(code_lines(path.read_text("utf-8")) for path in paths) < 2050
+def test_the_core_can_be_read_in_an_evening() -> None:
+    """All of it but the rooms, as the package's docstring and the README say."""
+    assert sum(code_lines(path) for path in TREES if module(path) not in ROOMS) < 2200
+    for page in (str(dipfilters.__doc__), (ROOT / "README.md").read_text("utf-8")):
+        assert "under 2,200 lines" in page
 
 
 def test_the_checks_stay_small_enough_to_read() -> None:
-    assert code_lines((SOURCE / "checks.py").read_text("utf-8")) < 480
+    assert code_lines(SOURCE / "checks.py") < 360
 
 
-def test_the_public_names_are_those_of_init_and_explained() -> None:
-    exports = Package(ROOT).exports
-    assert set(dipfilters.__all__) == set(exports)
-    assert list(dipfilters.__all__) == sorted(
-        dipfilters.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)
-    )
-    # An instance, like the dictionary of pictures, is explained by a text beneath it; no __doc__ holds that.
-    plain = [name for name in exports if not getattr(getattr(dipfilters, name), "__doc__", "")]
-    assert not plain, f"without docstring: {', '.join(plain)}"
+FLAT = sorted(name.rpartition(".")[2] for name in imported(TREES[SOURCE / "__init__.py"]))
+
+
+def test_every_flat_name_is_used_by_a_chapter_a_task_or_a_readers_script_and_explained() -> None:
+    pages = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("course/**/*.ipynb"), ROOT / "book/how-to-run.md"]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    assert [name for name in FLAT if not re.search(rf"\b{name}\b", text)] == []
+    assert [name for name in FLAT if not getattr(dipfilters, name).__doc__] == []
