@@ -99,7 +99,8 @@ def test_an_unknown_padding_is_refused():
 )
 def test_a_picture_smaller_than_its_patch_needs_is_refused(padding, shape, needed):
     message = (
-        f"{shape[0]}×{shape[1]} pixels are too few for {padding} padding by 3, which needs {needed} a side; use "
+        f"{shape[0]}×{shape[1]} pixels are too few for {padding} padding by 3, which needs {needed} "
+        f"a side; use a larger picture"
     )
     with refused(PictureError, message):
         extract_patches(picture(1, *shape), 7, padding=padding)
@@ -115,9 +116,7 @@ def test_a_picture_just_large_enough_is_taken(padding, side):
 def test_what_is_no_picture_is_refused():
     with refused(PictureError, r"image must have shape \(C, H, W\), got \(5, 5\); a grey picture is"):
         extract_patches(picture(1, 5, 5)[0], 3)
-    with refused(
-        PictureError, "image must hold floats in .0, 1., got torch.uint8; divide bytes by 255"
-    ):
+    with refused(PictureError, "image must hold floats in .0, 1., got torch.uint8; divide bytes by 255"):
         extract_patches(torch.ones(1, 5, 5, dtype=torch.uint8), 3)
     image = picture(1, 5, 5)
     image[0, 1, 2], image[0, 3, 3] = math.nan, math.inf

@@ -310,6 +310,15 @@ def test_the_change_of_weights_by_hand():
     assert relative["all"] == WeightChange(13.0 / math.sqrt(104.0), 1.5)
 
 
+def test_a_change_relative_to_nothing_is_refused():
+    """Zero weights have no norm to divide by, alone or all together."""
+    before = {"0": torch.zeros(2), "2": torch.tensor([6.0, 8.0])}
+    after = {"0": torch.ones(2), "2": torch.tensor([6.0, -4.0])}
+    assert weight_change(before, after)["0"] == WeightChange(math.sqrt(2.0), 1.0)
+    with refused(ValueError, "the weights of 0 were all 0; leave out relative=True"):
+        weight_change(before, after, relative=True)
+
+
 def test_effective_weights_are_copies_that_know_the_parametrisation():
     networks = [small(parametrization=p) for p in ("tangent", "standard")]
     tangent, standard = (effective_weights(network) for network in networks)
@@ -354,7 +363,8 @@ def test_wider_networks_move_less(layer):
             r"second_moment must not be 0 beside first_moment=0.9.*use GradientDescent\(momentum=0.9\)",
         ),
         (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
-        (lambda: StochasticGradientDescent(0), "batch must be at least 1 pixel, got 0"),
+        (lambda: StochasticGradientDescent(0), "batch must be a whole number and at least 1, got 0"),
+        (lambda: StochasticGradientDescent(math.nan), "batch must be a whole number and at least 1, got nan"),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
     ],
 )
@@ -375,8 +385,9 @@ def test_runs_that_cannot_be_are_refused_before_the_first_step():
         start(input=image[0])
     with refused(PictureError, r"target must have shape \(C, H, W\)"):
         start(target=image[0])
-    with refused(ValueError, "steps must be at least 0, got -1"):
-        start(steps=-1)
+    for steps in (-1, math.nan, True):
+        with refused(ValueError, f"steps must be a whole number and at least 0, got {steps}"):
+            start(steps=steps)
     with refused(ValueError, "minibatches are drawn by chance: give a generator"):
         start(optimizer=StochasticGradientDescent(3))
     with refused(PictureError, r"target must have the shape of the output, \(1, 6, 7\), got \(1, 5, 7\)"):
