@@ -116,7 +116,8 @@ def test_what_cannot_be_denoised_is_refused():
     for budget in ("budget_s", "memory_gb"):
         for none in (0.0, -1.0, math.nan, math.inf):
             with refused(ValueError, f"{budget} must be positive and finite, got {none}"):
-                denoise(noisy, 0.1, **{budget: none})
+                options: Any = {budget: none}
+                denoise(noisy, 0.1, **options)
     with refused(PictureError, "noisy must have shape"):
         denoise(torch.zeros(16, 16), 0.1)
     with refused(PictureError, r"noisy requires a gradient, .* give noisy.detach\(\)"):

@@ -182,7 +182,7 @@ class WithNumbers(torch.nn.Module):
         self.register_buffer("offset", torch.tensor(0.25))
 
     def forward(self, image):
-        return self.body(image) + self.offset
+        return self.body(image) + self.get_buffer("offset")
 
 
 def test_the_expansion_follows_conversions_and_is_stored_with_all_its_numbers():
@@ -216,7 +216,7 @@ def test_the_expansion_stays_when_the_network_moves_on():
     with_numbers = WithNumbers()
     expansion = LinearizedNetwork(with_numbers)
     before = expansion(picture(1, 6, 7, dtype=torch.float32)[None]).detach()
-    with_numbers.offset += 1.0
+    with_numbers.get_buffer("offset").add_(1.0)
     assert torch.equal(expansion(picture(1, 6, 7, dtype=torch.float32)[None]), before)
 
 

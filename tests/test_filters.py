@@ -130,7 +130,8 @@ class TestBatched(OfAKernel):
 
 
 class OfANetwork(FilterContract):
-    architecture, engine, kind = vanilla(2, 3, slope=0.2), "reference", "tangent"
+    architecture, engine = vanilla(2, 3, slope=0.2), "reference"
+    kind: Any = "tangent"
     tolerance = ROUNDING_OF_KAPPA0
 
     def make(self, normalize):
@@ -505,7 +506,8 @@ def test_the_engine_is_chosen_by_size_and_knowledge(monkeypatch):
 
 
 def test_engines_that_do_not_know_a_kernel_are_refused():
-    image, wrong = picture(1, 8, 8), "gpu"
+    image = picture(1, 8, 8)
+    wrong: Any = "gpu"
     with refused(ValueError, "engine must be one of 'auto', 'reference', 'cpu', 'batched', got 'gpu'"):
         KernelFilter(image, KERNELS["tangent"], patch_size=3, normalize=1.0, engine=wrong)
     for make in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,7 +195,8 @@ def test_what_cannot_converge_is_refused():
     for name in ("last", "tolerance", "max_products"):
         for none in (0, math.nan):
             with refused(ValueError, rf"{name} must be .*, got {none}"):
-                LanczosTwicing(Diagonal(spread), noisy, **({"last": 1} | {name: none}))
+                options: Any = {"last": 1} | {name: none}
+                LanczosTwicing(Diagonal(spread), noisy, **options)
 
 
 # ------------------------------------------------------------------------------------ degrees of freedom

@@ -1,74 +1,71 @@
-"""Who may know whom inside the package, and how light it is to import."""
+"""Who may know whom inside the package, how large it is, and how light to import."""
+
+from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import dipfilters
-from tools.notebooks import ROOT
-from tools.sources import PACKAGE, Package
 
-SOURCE = ROOT / "src" / PACKAGE
+PACKAGE = Path(dipfilters.__file__).parent
 
-# A module imports only from those before it.
-LAYERS = (
-    "parameters",
-    "images",
-    "patches",
-    "kernels",
-    "networks",
-    "engines",
-    "engines.program",
-    "engines.loops",
-    "engines.cpu",
-    "engines.batched",
-    "filters",
-    "ntk",
-    "twicing",
-    "lanczos",
-    "denoising",
-    "empirical",
-    "step_inputs",
-    "training",
-    "stopping",
-    "records",
-    "plots",
-    "figures.base",
-    "figures.rows",
-    "figures.player",
-    "figures.lab",
-    "figures.film",
-    "figures.spectrum",
-    "figures",
-    "checks",
-)
+# The one list of modules, from below to above, stands where a reader of the package begins.
+LAYERS = re.findall(r"^\* :mod:`~dipfilters\.(\w+)`", dipfilters.__doc__ or "", re.MULTILINE)
+ROOMS = ("engines", "figures", "checks")
+
+
+def files(layer: str) -> list[Path]:
+    folder = PACKAGE / layer
+    return sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+def imported(path: Path) -> set[str]:
+    """All modules that a file names in an import, at whatever level, by their full names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: an import relative to its place"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layers_of(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported(path) if name.startswith("dipfilters.")}
 
 
 def test_every_module_has_its_layer() -> None:
-    assert set(Package(ROOT).paths) == {f"{PACKAGE}.{name}" for name in LAYERS}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_module_knows_only_the_layers_before_it(name: str) -> None:
-    below = {f"{PACKAGE}.{other}" for other in LAYERS[: LAYERS.index(name)]}
-    package = f"{PACKAGE}.{name}".rpartition(".")[0]  # runs first, and knows its own modules
-    assert Package(ROOT).imports[f"{PACKAGE}.{name}"] - {package} <= below
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in LAYERS if name != "plots" and not name.startswith("figures")]
-)
-def test_what_computes_does_not_draw(name: str) -> None:
-    tree = ast.parse(Package(ROOT).paths[f"{PACKAGE}.{name}"].read_text("utf-8"))
-    imported = {
-        alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
+    modules = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/*.py")
     }
-    assert not {module for module in imported if module.startswith("matplotlib")}
+    assert set(LAYERS) == modules - {"__init__"}
+    assert len(LAYERS) == len(set(LAYERS))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_module_knows_only_the_layers_before_it(layer: str) -> None:
+    below = set(LAYERS[: LAYERS.index(layer)])
+    for path in files(layer):
+        assert layers_of(path) & set(LAYERS) <= below | ({layer} if path.parent.name == layer else set()), (
+            path
+        )
+
+
+def test_engines_know_neither_architectures_nor_filters() -> None:
+    known = set().union(*(layers_of(path) for path in files("engines")))
+    assert known <= {"engines", "parameters", "kernels", "images", "patches"}
+
+
+def test_what_computes_does_not_draw() -> None:
+    for layer in LAYERS:
+        for path in files(layer) if layer not in ("plots", "figures") else []:
+            assert not {name for name in imported(path) if name.startswith("matplotlib")}, path
 
 
 def test_importing_the_package_is_light() -> None:
@@ -93,28 +90,20 @@ def code_lines(source: str) -> int:
     )
 
 
-def test_the_package_stays_small_enough_to_read() -> None:
-    """What computes. The engines say again, for speed, what other modules say plainly; lists of names,
-    drawing, the interactive figures, the keeping of stored runs, and the checks of students' answers, with
-    which no chapter computes, are apart as well.
-    """
-    apart = {SOURCE / f"{name}.py" for name in ("__init__", "plots", "records", "checks")}
-    paths = [
-        p for p in SOURCE.rglob("*.py") if p.parent.name not in ("engines", "figures") and p not in apart
+def test_the_core_reads_in_an_evening() -> None:
+    """All of it: what `__init__` says."""
+    core = [
+        PACKAGE / "__init__.py",
+        *(path for layer in LAYERS if layer not in ROOMS for path in files(layer)),
     ]
-    assert sum(code_lines(path.read_text("utf-8")) for path in paths) < 2050
+    assert sum(code_lines(path.read_text("utf-8")) for path in core) < 2200
+    assert "The core is under 2,200 lines of code" in (dipfilters.__doc__ or "")
 
 
-def test_the_checks_stay_small_enough_to_read() -> None:
-    assert code_lines((SOURCE / "checks.py").read_text("utf-8")) < 480
-
-
-def test_the_public_names_are_those_of_init_and_explained() -> None:
-    exports = Package(ROOT).exports
-    assert set(dipfilters.__all__) == set(exports)
-    assert list(dipfilters.__all__) == sorted(
-        dipfilters.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)
-    )
-    # An instance, like the dictionary of pictures, is explained by a text beneath it; no __doc__ holds that.
-    plain = [name for name in exports if not getattr(getattr(dipfilters, name), "__doc__", "")]
-    assert not plain, f"without docstring: {', '.join(plain)}"
+def test_public_names_are_explained_by_a_docstring() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    public = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert len(public) < 50
+    for alias in public:
+        assert alias.asname == alias.name, f"{alias.name}: write `import {alias.name} as {alias.name}`"
+        assert getattr(dipfilters, alias.name).__doc__, f"{alias.name} is not explained"

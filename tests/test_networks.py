@@ -26,6 +26,7 @@ from tests.samples import DEVICES, generator, picture, refused
 
 # Names that the type checker would refuse before the package does.
 NO_PADDING: Any = "same"
+NO_DEPTH: Any = math.nan
 NO_DOWN: Any = "max"
 NO_UP: Any = "cubic"
 NO_PARAMETRIZATION: Any = "ntk"
@@ -95,7 +96,7 @@ def test_gains_stand_before_activations():
     ("make", "message"),
     [
         (lambda: vanilla(0, 3), "depth must be a whole number and at least 1, got 0"),
-        (lambda: vanilla(math.nan, 3), "depth must be a whole number and at least 1, got nan"),
+        (lambda: vanilla(NO_DEPTH, 3), "depth must be a whole number and at least 1, got nan"),
         (lambda: vanilla(True, 3), "depth must be a whole number and at least 1, got True"),
         (lambda: vanilla(1, 4), "kernel_size must be odd, got 4; use 5"),
         (lambda: vanilla(1, -1), "kernel_size must be a whole number and at least 1, got -1"),

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dipfilters import (
-    ExponentialAverage,
-    PictureError,
-    WindowedVariance,
-)
+from dipfilters import ExponentialAverage, PictureError, WindowedVariance
 from tests.oracles import windowed_variance_by_definition
 from tests.samples import DEVICES, generator, picture, refused
 

@@ -364,7 +364,10 @@ def test_wider_networks_move_less(layer):
         ),
         (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
         (lambda: StochasticGradientDescent(0), "batch must be a whole number and at least 1, got 0"),
-        (lambda: StochasticGradientDescent(math.nan), "batch must be a whole number and at least 1, got nan"),
+        (
+            lambda: StochasticGradientDescent(2.0),  # type: ignore[arg-type]
+            "batch must be a whole number and at least 1, got 2.0",
+        ),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
     ],
 )
