@@ -38,17 +38,6 @@ def noisy_picture(channels=1):
     return add_noise(flat_and_textured(channels, 17, 13), 25 / 255, generator=generator(2))
 
 
-class InSinglePrecision(Diagonal):
-    """A filter whose products are rounded to float32, like those of an engine."""
-
-    def __init__(self, filter):
-        super().__init__(torch.ones(filter.shape))
-        self.filter = filter
-
-    def _reference_product(self, columns):
-        return (self.filter.scale * self.filter.times_kernel(columns)).float().double()
-
-
 def relative(estimates, expected, weights):
     """‖D^(1/2)(z − ẑ)‖ / ‖D^(1/2) ẑ‖ for each of a stack; 0 where both are."""
     error, size = (((a * weights).flatten(1).norm(dim=1)) for a in (estimates - expected, expected))
@@ -93,17 +82,6 @@ def test_the_tangent_kernel_takes_a_handful_of_products():
     error = relative(fast.estimate(steps), twicing(filter, noisy, steps=steps), torch.ones(17, 13))
     assert float(error.max()) < 1e-4
     assert fast.products <= 12
-
-
-def test_products_in_single_precision_cost_their_rounding_and_no_more():
-    """Each step of twicing adds its rounding, 6e-8 of z at most, where the filter lets most of it through."""
-    noisy = noisy_picture()
-    filter = make(noisy, "spectral", one_layer_tangent_kernel())
-    fast = LanczosTwicing(InSinglePrecision(filter), noisy, last=100)
-    expected = SpectralTwicing(filter).estimate(noisy, [1, 10, 100])
-    assert (
-        float(relative(fast.estimate([1, 10, 100]), expected, torch.ones(17, 13)).max()) < 1e-4 + 100 * 6e-8
-    )
 
 
 def test_as_many_products_as_eigenvalues_in_the_picture_are_exact():

@@ -58,11 +58,6 @@ def test_descriptions_are_frozen_values(name):
         architecture.padding = "zero"  # type: ignore[misc]
 
 
-def test_descriptions_are_equal_when_their_layers_are():
-    assert vanilla(2, 3) == vanilla(2, 3) != vanilla(3, 3)
-    assert skip(1, 3, side_channels=0.5) != skip(1, 3)
-
-
 def test_the_layers_of_each_family_written_out():
     conv, act = Convolution(3), Activation()
     assert vanilla(2, 3).layers == (conv, act, conv, act, Convolution(1))
@@ -150,11 +145,6 @@ def test_descriptions_that_make_no_network_are_refused(make, message):
 def test_the_output_has_the_size_of_the_input(name, size):
     network = build(FAMILIES[name], channels=2, width=4, outputs=3, generator=generator(0))
     assert network(picture(2, *size, dtype=torch.float32)[None]).shape == (1, 3, *size)
-
-
-def test_outputs_are_as_many_as_inputs_unless_told():
-    network = build(vanilla(1, 3), channels=2, width=4, generator=generator(0))
-    assert network(torch.ones(1, 2, 5, 5)).shape[1] == 2
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -114,14 +114,6 @@ def test_a_variance_that_stays_is_not_smaller():
     assert answers == [False] * 6 + [True] * 2
 
 
-def test_before_the_first_window_there_is_no_best():
-    rule = WindowedVariance(window=5)
-    assert not any(rule.update(z) for z in walk(4))
-    assert rule.variances == []
-    assert rule.best_step is None
-    assert rule.best_estimate is None
-
-
 def test_it_keeps_copies_and_no_more_than_a_window():
     """A loop may reuse the memory of its estimate."""
     estimates, place = walk(50), torch.empty(2, 5, 4, dtype=torch.float64)

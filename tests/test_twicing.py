@@ -8,8 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dipfilters import (
     KernelFilter,
@@ -40,7 +38,6 @@ from tests.samples import (
     generator,
     picture,
     refused,
-    repeatable,
     within,
 )
 
@@ -91,18 +88,6 @@ def test_iterated_spectral_and_dense_twicing_agree(case, normalize):
         assert np.abs(columns(second) - expected).max() < 1e-10, k
 
 
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_no_step_gives_nothing_and_one_step_the_filter(normalize):
-    image = picture(3, 8, 7)
-    filter = make(image, normalize)
-    form = SpectralTwicing(filter)
-    for estimate in (twicing(filter, image, steps=0), form.estimate(image, 0)):
-        assert estimate.shape == image.shape
-        assert torch.equal(estimate, torch.zeros_like(image))
-    for estimate in (twicing(filter, image, steps=1), form.estimate(image, 1)):
-        assert torch.allclose(estimate, filter.apply(image), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize(("steps", "products"), [(0, 0), (4, 4), ([0, 3, 7], 7)])
 def test_a_step_costs_one_product(steps, products):
     filter = Diagonal(torch.full((4, 4), 0.5))
@@ -134,24 +119,6 @@ def test_the_dtype_is_kept_and_the_input_untouched(normalize):
     assert float((iterated - spectral).abs().max()) < 3e-6
     form.bias_squared(image, 3)
     assert torch.equal(image, before)
-
-
-def test_many_steps_bring_the_noisy_picture_back():
-    """(1 − λ)^k → 0 for every λ > 0: with h small all eigenvalues are near 1."""
-    image = picture(1, 7, 6)
-    estimate = SpectralTwicing(make(image, "rows", gaussian_kernel(0.05))).estimate(image, 200)
-    assert torch.allclose(estimate, image, rtol=0, atol=1e-10)
-
-
-@repeatable
-@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["rows", "spectral"]))
-def test_steps_compose(first, second, normalize):
-    """R_{j+k} = R_j R_k: what k steps leave of what j steps left."""
-    image = picture(1, 5, 6)
-    form = SpectralTwicing(make(image, normalize))
-    left = image - form.estimate(image, first)
-    left = left - form.estimate(left, second)
-    assert torch.allclose(image - form.estimate(image, first + second), left, rtol=0, atol=1e-11)
 
 
 # ------------------------------------------------------------------------------- the closed form's parts
@@ -203,12 +170,6 @@ def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
         assert float(vector.sum()) > -1e-12
 
 
-def test_the_leading_eigenpicture_of_normalised_rows_is_constant():
-    """W 1 = 1."""
-    leading = SpectralTwicing(make(picture(1, 9, 7), "rows")).eigenpictures(1)
-    assert torch.allclose(leading, torch.full((1, 9, 7), 63**-0.5, dtype=torch.float64), atol=1e-12)
-
-
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
 def test_rows_of_the_iterated_filter(normalize):
     """The rows of I − (I − W)^k."""
@@ -219,14 +180,6 @@ def test_rows_of_the_iterated_filter(normalize):
     for r, c in [(0, 0), (5, 4), (2, 3)]:
         assert np.abs(form.row((r, c), 9).numpy().ravel() - whole[r * 5 + c]).max() < 1e-11
     assert torch.allclose(form.row((1, 2), 1), filter.row((1, 2)), rtol=0, atol=1e-12)
-
-
-def test_gains_written_out():
-    form = SpectralTwicing(make(picture(1, 6, 5), "rows"))
-    share = form.eigenvalues.numpy()
-    expected = np.stack([np.zeros(30), share, 1 - (1 - share) ** 2, 1 - (1 - share) ** 3])
-    assert np.abs(form.gains([0, 1, 2, 3]).numpy() - expected).max() < 1e-14
-    assert form.gains(2).shape == (30,)
 
 
 # ----------------------------------------------------------------------------------- measured by drawing
@@ -281,13 +234,6 @@ def test_bias_and_variance_are_measured_as_the_oracle_does():
         assert (bias[i].item(), variance[i].item()) == pytest.approx(expected, rel=1e-12)
         alone = tuple(value.item() for value in measured_bias_variance(estimates[:, i], clean))
         assert alone == pytest.approx(expected, rel=1e-12)
-
-
-def test_estimates_that_are_all_the_same_have_no_variance():
-    clean = picture(1, 5, 4)
-    bias, variance = measured_bias_variance((clean + 0.1).expand(3, 1, 5, 4), clean)
-    assert variance.item() == pytest.approx(0.0, abs=1e-30)
-    assert bias.item() == pytest.approx(0.01, rel=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
@@ -345,17 +291,6 @@ def test_the_divergence_of_a_linear_map_is_its_trace():
     for k, value in zip(stops, measured, strict=True):
         map_ = np.eye(30) - residual_matrix(filter.dense().numpy(), k)
         assert within(value.item(), np.trace(map_), standard_error(map_, probes)), k
-
-
-@pytest.mark.parametrize("epsilon", [1e-5, 1e-3, 0.5])
-def test_the_divergence_of_a_multiple_of_the_picture_is_exact(epsilon):
-    """bᵀ(a b): a‖b‖² for the b of the same seed, whatever ε."""
-    image = picture(3, 5, 4, dtype=torch.float32)
-    probe = torch.randn(image.shape, generator=generator(5), dtype=torch.float64)
-    measured = monte_carlo_divergence(lambda y: 0.7 * y, image, generator=generator(5), epsilon=epsilon)
-    assert measured.shape == ()
-    assert measured.dtype == torch.float64
-    assert measured.item() == pytest.approx(0.7 * float(probe.square().sum()), rel=1e-9)
 
 
 def test_the_differences_are_taken_both_ways():
@@ -421,13 +356,6 @@ def test_the_closed_form_refuses_them_too_from_two_steps_on(factor):
         form.estimate(image, 2)
 
 
-def test_a_kernel_matrix_that_is_not_scaled_diverges():
-    """λ_max(K) is about N: far above 2."""
-    image = picture(1, 8, 8)
-    with refused(DivergenceError, "use a smaller factor than the present one"):
-        twicing(make(image, 1.0), image, steps=50)
-
-
 def test_a_filter_that_gives_nan_is_refused():
     with refused(DivergenceError, "diverged by step 2"):
         twicing(Diagonal(torch.full((4, 4), math.nan)), torch.ones(1, 4, 4), steps=3)
@@ -450,16 +378,6 @@ def test_the_discrepancy_stops_at_the_noise_level():
     message = r"the residual, 0.0500 at least, never falls to sigma = 0.0400; take more steps"
     with refused(ValueError, message):
         discrepancy_stop(estimates, noisy, 0.04)
-
-
-def test_the_discrepancy_of_twicing_matches_its_residuals():
-    clean = flat_and_textured(1, 9, 8)
-    noisy = add_noise(clean, SIGMA, generator=generator(2))
-    estimates = twicing(make(clean, "rows", gaussian_kernel(0.15)), noisy, steps=range(60))
-    residuals = [float((noisy - z).square().mean().sqrt()) for z in estimates]
-    stop = discrepancy_stop(estimates, noisy, SIGMA)
-    assert 0 < stop < 59
-    assert residuals[stop] <= SIGMA < residuals[stop - 1]
 
 
 @pytest.mark.parametrize(("last", "count"), [(1, 60), (2, 60), (37, 60), (5000, 60), (5000, 7)])
