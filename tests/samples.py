@@ -13,6 +13,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from dipfilters import arc_cosine_kernel, gaussian_kernel, one_layer_tangent_kernel
+from dipfilters.filters import Filter
 
 # Pictures here are so small that two threads wait for each other longer than they work, above all where
 # another process holds a core: a hundredfold, seen.
@@ -51,6 +52,27 @@ def flat_and_textured(channels: int, height: int, width: int) -> Tensor:
     levels = (0.2 + 0.2 * (2 * rows + columns)).double()
     texture = 0.1 * (picture(channels, height, width, seed=5) - 0.5)
     return levels + texture * columns
+
+
+class Diagonal(Filter):
+    """A filter that multiplies each pixel by its own number, its eigenvalue; it counts its products."""
+
+    def __init__(self, eigenvalues: Tensor) -> None:
+        super().__init__((eigenvalues.shape[0], eigenvalues.shape[1]), 1.0, eigenvalues.device)
+        self.eigenvalues, self.products = eigenvalues.double().flatten(), 0
+
+    def _reference_product(self, columns):
+        self.products += 1
+        return self.eigenvalues[:, None] * columns
+
+    def _kernel_columns(self, pixels):
+        return self.eigenvalues.diag()[:, list(pixels)]
+
+    def _kernel_diagonal(self):
+        return self.eigenvalues
+
+    def _reference_matrix(self):
+        return self.eigenvalues.diag()
 
 
 @contextmanager

@@ -29,7 +29,7 @@ NETWORKS = {
     "autoencoder": autoencoder(1, 3),
     "autoencoder-reflect": autoencoder(1, 3, padding="reflect", up="nearest"),
     "skip": skip(1, 3, side_channels=0.5),
-    "skip-sum": skip(1, 3, merge="sum", down="stride", padding="zero"),
+    "skip-strides": skip(1, 3, down="stride", padding="zero"),
     "partly-trained": vanilla(2, 3).train_only([False, True, False]),
 }
 
@@ -103,44 +103,43 @@ def test_nothing_is_changed():
 
 # -------------------------------------------------------------------------------------------- width
 
-WIDTHS = (64, 128, 256, 512, 1024)
-SEEDS = (240, 160, 100, 40, 12)  # a network of width 1024 costs a hundred of width 64
 
-# Each with how many times these seeds.
-SLOPES = {
-    "one-layer": (vanilla(1, 3), 2),
-    "vanilla": (vanilla(2, 3), 2),
-    "autoencoder": (autoencoder(1, 3), 1),
-    "skip": (skip(1, 3, side_channels=0.25), 1),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOPES)
-def test_the_error_falls_like_one_over_the_root_of_the_width(name):
-    """Root-mean-square errors of one column, over 12 seeds and more; the slope in logarithms is −1/2.
+def slope_of_errors(architecture, widths, seeds) -> tuple[float, float]:
+    """The slope of log(root-mean-square error of one column) against log(width), and its standard error.
 
     The squared errors of single seeds have a common relative spread s at all widths, so the logarithm of
     their root-mean-square over m seeds has the standard error s/(2√m), and the slope of the line through
-    the five, each with the weight m, has s/2 over the root of Σ m (x − mean)².
+    them, each with the weight m, has s/2 over the root of Σ m (x − mean)².
     """
-    (architecture, times), image = SLOPES[name], picture(1, 4, 5, seed=2, dtype=torch.float32)
+    image = picture(1, 4, 5, seed=2, dtype=torch.float32)
     exact = tangent_kernel(architecture, image)[:, 12]
     logs, spreads = [], []
-    for width, seeds in zip(WIDTHS, SEEDS, strict=True):
+    for width, count in zip(widths, seeds, strict=True):
         squares = []
-        for seed in range(times * seeds):
+        for seed in range(count):
             network = build(architecture, channels=1, width=width, generator=generator(1000 * width + seed))
             column = empirical_tangent_kernel(network, image, pixels=[(2, 2)])[:, 0].double()
             squares.append(float((column - exact).square().mean() / exact.square().mean()))
         logs.append(0.5 * math.log(np.mean(squares)))
         spreads.append(float(np.var(squares, ddof=1) / np.mean(squares) ** 2))
-    weights = times * np.array(SEEDS)
-    x = np.log(WIDTHS) - np.average(np.log(WIDTHS), weights=weights)
-    leverage = float(np.sum(weights * x**2))
-    slope = float(np.sum(weights * x * logs)) / leverage
-    error = math.sqrt(np.average(spreads, weights=weights)) / 2 / math.sqrt(leverage)
-    print(f"slope {slope:.3f} ± {error:.3f}, errors {np.exp(logs).round(3)}")
+    x = np.log(widths) - np.average(np.log(widths), weights=seeds)
+    leverage = float(np.sum(np.array(seeds) * x**2))
+    slope = float(np.sum(np.array(seeds) * x * logs)) / leverage
+    return slope, math.sqrt(np.average(spreads, weights=seeds)) / 2 / math.sqrt(leverage)
+
+
+def test_the_error_falls_like_one_over_the_root_of_the_width():
+    """Exactly so for one hidden layer, whose kernel is a mean over its neurons."""
+    slope, error = slope_of_errors(vanilla(1, 3), (8, 64, 512), (200, 200, 200))
+    assert abs(slope + 0.5) < 3 * error
+    assert error < 0.03
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("architecture", [vanilla(2, 3), autoencoder(1, 3), skip(1, 3, side_channels=0.25)])
+def test_the_error_of_deep_networks_falls_like_that_too(architecture):
+    """But for terms in 1/width, of which some are left at width 64."""
+    slope, error = slope_of_errors(architecture, (64, 128, 256, 512, 1024), (480, 320, 200, 80, 24))
     assert abs(slope + 0.5) < min(0.1, 3 * error)
     assert error < 0.06
 
@@ -173,6 +172,39 @@ def test_the_expansion_is_that_of_first_order():
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.01)
 
 
+class WithNumbers(torch.nn.Module):
+    """A network with a layer that is not trained and a buffer, both of which its output depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        chance, partly = generator(1), vanilla(2, 3).train_only([False, True, True])
+        self.body = build(partly, channels=1, width=4, generator=chance)
+        self.register_buffer("offset", torch.tensor(0.25))
+
+    def forward(self, image):
+        return self.body(image) + self.get_buffer("offset")
+
+
+def test_the_expansion_follows_conversions_and_is_stored_with_all_its_numbers():
+    network, image = WithNumbers(), picture(1, 6, 7)
+    expansion = LinearizedNetwork(network)
+    expected = network(image[None].float())
+    for kind in (torch.float64, torch.float16, torch.bfloat16):
+        converted = expansion.to(kind)
+        assert {number.dtype for number in converted.state_dict().values()} == {kind}
+        if kind == torch.float64:
+            found = converted(image[None])
+            assert found.dtype == kind
+            assert torch.allclose(found, expected.double(), rtol=0, atol=1e-6)
+    other = LinearizedNetwork(WithNumbers()).double()
+    with torch.no_grad():
+        for move in other.moves:
+            move += 0.1
+    other.load_state_dict(LinearizedNetwork(network).double().state_dict())
+    assert torch.allclose(other(image[None]), expected.double(), rtol=0, atol=1e-6)
+    assert sum(p.numel() for p in expansion.parameters()) == 4 * 4 * 9 + 4
+
+
 def test_the_expansion_stays_when_the_network_moves_on():
     network, image = small("vanilla"), picture(2, 6, 7)
     expansion = LinearizedNetwork(network)
@@ -181,6 +213,11 @@ def test_the_expansion_stays_when_the_network_moves_on():
         for weight in network.parameters():
             weight.mul_(2.0)
     assert torch.equal(expansion(image[None]), before)
+    with_numbers = WithNumbers()
+    expansion = LinearizedNetwork(with_numbers)
+    before = expansion(picture(1, 6, 7, dtype=torch.float32)[None]).detach()
+    with_numbers.get_buffer("offset").add_(1.0)
+    assert torch.equal(expansion(picture(1, 6, 7, dtype=torch.float32)[None]), before)
 
 
 # ------------------------------------------------------------------------------------------- doors
@@ -201,10 +238,21 @@ def test_bad_arguments_are_refused():
         empirical_tangent_kernel(network, image[0])
     with refused(IndexError, r"pixel \(6, 0\) lies outside the picture of 6×7 pixels"):
         empirical_tangent_kernel(network, image, pixels=[(6, 0)])
-    with refused(MemoryBudgetError, "42 columns of the kernel of 6×7 pixels take .* use tangent_product"):
+    with refused(MemoryBudgetError, "this takes 1.41e-05 GB for 6×7 pixels, over budget_gb = 1e-06; use"):
         empirical_tangent_kernel(network, image, budget_gb=1e-6)
-    with refused(ValueError, r"picture must have the shape of the output, \(1, 6, 7\), got \(6, 7\)"):
+    for none in (0.0, -1.0, math.nan, math.inf):
+        with refused(ValueError, f"budget_gb must be positive and finite, got {none}"):
+            empirical_tangent_kernel(network, image, budget_gb=none)
+    with refused(PictureError, r"picture must have the shape of the output, \(1, 6, 7\), got \(6, 7\)"):
         tangent_product(network, image, image[0])
+    demanding = image.clone().requires_grad_()
+    for call in (tangent_product, lambda n, x, _: empirical_tangent_kernel(n, x)):
+        with refused(PictureError, r"input requires a gradient, .* give input.detach\(\)"):
+            call(network, demanding, image[:1])
+    with refused(PictureError, r"picture requires a gradient, .* give picture.detach\(\)"):
+        tangent_product(network, image, demanding[:1])
+    with refused(ValueError, "the tangent kernel is 0, as that of a black input is; add a constant"):
+        largest_eigenvalue(network, 0 * image)
     frozen = build(vanilla(1, 3).train_only([False, False]), channels=2, width=2, generator=generator(0))
     for use in (
         lambda: empirical_tangent_kernel(frozen, image.float()),

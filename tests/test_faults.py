@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
 import shutil
@@ -14,41 +13,15 @@ import textwrap
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
-from PIL import Image
 
 import dipfilters
-from dipfilters import (
-    Adam,
-    KernelFilter,
-    LanczosTwicing,
-    PictureError,
-    SpectralTwicing,
-    TangentFilter,
-    add_noise,
-    build,
-    denoise,
-    discrepancy_stop,
-    load_image,
-    load_or_run,
-    one_layer_tangent_kernel,
-    psnr,
-    records,
-    sure,
-    tangent_kernel,
-    train,
-    twicing,
-    vanilla,
-)
-from dipfilters.engines import batched
-from dipfilters.filters import MemoryBudgetError
+from dipfilters import load_or_run, records
 from dipfilters.records import RecordError
-from tests.samples import flat_and_textured, generator, picture, refused
+from tests.samples import refused
 
 SOURCES = Path(dipfilters.__file__).parents[1]
 ODD = "Über uns, 2 Äpfel & 'mehr'"
@@ -399,154 +372,7 @@ def test_an_array_that_claims_to_be_huge_is_refused(tmp_path):
         load(tmp_path, 0)
 
 
-# ------------------------------------------------------------------------------------------ pictures
-
-
-def test_a_path_with_spaces_and_umlauts(tmp_path):
-    folder = tmp_path / ODD
-    folder.mkdir()
-    path = folder / "Bild ß ü.png"
-    Image.new("L", (7, 5), 51).save(path)
-    assert load_image(str(path)).unique().tolist() == [pytest.approx(0.2)]
-    path.write_bytes(b"")
-    with refused(PictureError, 'Bild ß ü.png" cannot be read as a picture'):
-        load_image(path)
-
-
-def test_one_pixel_is_refused_where_it_is_too_few():
-    with refused(PictureError, "1×1 pixels are too few for reflect padding by 5; use a larger picture"):
-        denoise(torch.rand(1, 1, 1), 0.1, progress=False)
-    dot = torch.rand(1, 1, 1, dtype=torch.float64)
-    W = TangentFilter(dot, vanilla(1, 3, padding="zero"), normalize="rows")
-    assert torch.allclose(W.apply(dot), dot)
-
-
-def test_ten_thousand_pixels_a_side_are_read_small_and_refused_where_they_are_too_many(tmp_path):
-    path = tmp_path / "large.png"
-    Image.linear_gradient("L").resize((10_000, 10_000)).save(path, compress_level=1)
-    image = load_image(path, size=16)
-    expected = (torch.arange(16) + 0.5) / 16
-    assert float((image[0] - expected[:, None]).abs().max()) < 0.01
-    with refused(MemoryBudgetError, r"10000×10000 pixels need \d+ GB, over memory_gb = 8; denoise parts"):
-        denoise(torch.zeros(1, 1, 1).expand(1, 10_000, 10_000), 0.1, progress=False)
-    with refused(MemoryBudgetError, "a dense kernel of 10000×10000 pixels takes"):
-        tangent_kernel(vanilla(1, 3), torch.zeros(1, 1, 1).expand(1, 10_000, 10_000))
-
-
-def test_a_picture_beyond_all_measure_is_refused(tmp_path):
-    path = tmp_path / "bomb.png"
-    Image.new("1", (20_000, 20_000)).save(path)
-    with refused(PictureError, r"bomb.png' cannot be read as a picture \(Image size \(400000000 pixels\)"):
-        load_image(path, size=16)
-
-
-IMAGE = picture(1, 12, 12)
-NETWORK = build(vanilla(1, 3), channels=1, width=4, generator=generator(0))
-FILTER = KernelFilter(IMAGE, one_layer_tangent_kernel(), patch_size=3, normalize="spectral")
-TAKES_A_PICTURE = {
-    "add_noise": lambda y: add_noise(y, 0.1, generator=generator(0)),
-    "denoise": lambda y: denoise(y, 0.1, progress=False),
-    "discrepancy_stop": lambda y: discrepancy_stop(IMAGE[None], y, 0.1),
-    "Filter.apply": FILTER.apply,
-    "KernelFilter": lambda y: KernelFilter(y, one_layer_tangent_kernel(), patch_size=3, normalize="rows"),
-    "LanczosTwicing": lambda y: LanczosTwicing(FILTER, y, last=10),
-    "psnr": lambda y: psnr(y, IMAGE),
-    "SpectralTwicing": lambda y: SpectralTwicing(FILTER).estimate(y, [1]),
-    "sure": lambda y: sure(IMAGE[None], y, 0.1, torch.zeros(1)),
-    "TangentFilter": lambda y: TangentFilter(y, vanilla(1, 3)),
-    "train": lambda y: next(iter(train(NETWORK, IMAGE.float(), y.float(), optimizer=Adam(), steps=1))),
-    "twicing": lambda y: next(iter(twicing(FILTER, y, steps=1))),
-}
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", TAKES_A_PICTURE)
-def test_a_pixel_that_is_not_finite_is_refused_by_all_that_take_a_picture(name, bad):
-    broken = IMAGE.clone()
-    broken[0, 3, 4] = bad
-    with refused(PictureError, "holds 1 values that are NaN or infinite; replace them first"):
-        TAKES_A_PICTURE[name](broken)
-
-
-TAKES_SIGMA = {
-    "add_noise": lambda sigma: add_noise(IMAGE, sigma, generator=generator(0)),
-    "denoise": lambda sigma: denoise(IMAGE, sigma, progress=False),
-    "discrepancy_stop": lambda sigma: discrepancy_stop(IMAGE[None], IMAGE, sigma),
-    "sure": lambda sigma: sure(IMAGE[None], IMAGE, sigma, torch.zeros(1)),
-}
-
-
-@pytest.mark.parametrize("name", TAKES_SIGMA)
-def test_25_where_25_of_255_is_meant_is_refused_with_the_remedy(name):
-    with refused(ValueError, r"sigma must lie in \[0, 1\].*got 25.0; for 25 write 25/255"):
-        TAKES_SIGMA[name](25.0)
-
-
-# ------------------------------------------------------------------------------ a card's memory, a network
-
-
-@pytest.fixture
-def card(monkeypatch):
-    """The walk for a card, on the processor, with a memory for so many entries of a plane at a time."""
-    asked: list[int] = []
-    plain = batched._batches
-
-    def with_memory(held: int) -> list[int]:
-        def batches(program, padded, dtype, entries):
-            asked.append(entries)
-            if entries > held:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return plain(program, padded, dtype, entries)
-
-        monkeypatch.setattr(batched, "_batches", batches)
-        return asked
-
-    original = dipfilters.denoising._filter
-
-    def on_card(picture, architecture, normalize, memory_gb):
-        filter = original(picture, architecture, normalize, memory_gb)
-        filter.engine = "batched"
-        return filter
-
-    monkeypatch.setattr(dipfilters.denoising, "_filter", on_card)
-    return with_memory
-
-
-def test_where_a_cards_memory_runs_out_pieces_get_smaller(card):
-    noisy = add_noise(flat_and_textured(1, 20, 18), 0.1, generator=generator(0))
-    options: Any = {"architecture": vanilla(1, 5), "budget_s": 1e9, "progress": False}
-    card(2**30)
-    expected = denoise(noisy, 0.1, **options)
-    asked = card(2**20)
-    asked.clear()
-    found = denoise(noisy, 0.1, **options)
-    assert sorted(set(asked), reverse=True) == [2**24, 2**22, 2**20]
-    # Sums over other pieces, of some thousand values in float64.
-    assert float((found.picture - expected.picture).abs().max()) < 1e-9
-    assert found.steps == expected.steps
-
-
-def test_where_nothing_fits_a_cards_memory_the_remedy_is_said(card):
-    card(0)
-    noisy = flat_and_textured(1, 20, 18)
-    told = r"the memory of cpu ran out at 20×18 pixels; end what else uses it, take a smaller picture or"
-    with refused(MemoryBudgetError, told):
-        denoise(noisy, 0.1, architecture=vanilla(1, 5), budget_s=1e9, progress=False)
-    filter = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=5, normalize="rows", engine="batched")
-    for work in (lambda: filter.apply(noisy), filter.dense, filter.decomposition):
-        with refused(MemoryBudgetError, told):
-            work()
-
-
-def test_a_filters_own_matrix_is_made_in_smaller_pieces_too(card):
-    noisy = flat_and_textured(1, 20, 18)
-    filter = TangentFilter(noisy, vanilla(1, 5), engine="batched", normalize=1.0)
-    card(2**30)
-    expected = filter.dense()
-    asked = card(2**20)
-    asked.clear()
-    assert torch.equal(filter.dense(), expected)
-    assert asked == [2**24, 2**22, 2**20]
+# ---------------------------------------------------------------------------------------- a network
 
 
 OFFLINE = """

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
-from skimage.restoration import denoise_bilateral, denoise_nl_means
+from skimage.restoration import denoise_nl_means
 
 from dipfilters import (
     Kernel,
@@ -31,7 +31,7 @@ from dipfilters import (
 from dipfilters.filters import LowRankFilter, MemoryBudgetError
 from tests.filter_contract import NORMALIZE, FilterContract
 from tests.oracles import non_local_means_by_loops, patches_by_loops
-from tests.samples import DEVICES, KERNELS, flat_and_textured, generator, picture, refused, repeatable
+from tests.samples import DEVICES, KERNELS, generator, picture, refused, repeatable
 
 # Sums of N ≤ 1147 products of float64 numbers up to 1: N·ε = 3e-13 at worst.
 ROUNDING = 1e-12
@@ -130,7 +130,8 @@ class TestBatched(OfAKernel):
 
 
 class OfANetwork(FilterContract):
-    architecture, engine, kind = vanilla(2, 3, slope=0.2), "reference", "tangent"
+    architecture, engine = vanilla(2, 3, slope=0.2), "reference"
+    kind: Any = "tangent"
     tolerance = ROUNDING_OF_KAPPA0
 
     def make(self, normalize):
@@ -278,43 +279,6 @@ def test_scikit_images_classic_non_local_means_at_every_pixel(channels, size):
     assert bool((moved.reshape(-1, channels) > bound).any())
 
 
-@pytest.mark.parametrize(("size", "offsets"), [(3, (0, 1)), (5, (-1, 0, 1, 2))])
-def test_scikit_images_fast_non_local_means_at_the_middle_pixel(size, offsets):
-    """fast_mode=True takes all patch entries alike, and can be made to use exact weights.
-
-    Its summed-area table spans the entries −⌊s/2⌋ + 1 to ⌊s/2⌋ in each direction, (s − 1)² of them, and its
-    distance is Σ (p − q)² / (s² h²): ours for 1×1 patches of the picture with those entries as channels and
-    the bandwidth h s/(s − 1). Its window of ±d pixels runs into the mirrored margin, except for the middle
-    pixel of a picture of (2d + 1)² pixels, whose window is the picture: that pixel is compared.
-    Pictures of zeros and ones have whole numbers m for Σ (p − q)²; s² h² = 1/ln 2 makes the weights 2^(−m),
-    for which the error of scikit-image's exponential is the same factor for all and falls out. Left is its
-    truncation to 2^(−20). It drops distances beyond 5, m ≥ 8: pictures that have any are left out.
-    """
-    d = 6
-    compared = 0
-    bandwidth = 1 / (size * math.sqrt(math.log(2)))
-    for seed in range(40):
-        image = (np.random.default_rng(seed).random((2 * d + 1, 2 * d + 1)) < 0.1).astype(np.float64)
-        padded = np.pad(image, size, mode="reflect")
-        side = 2 * d + 1
-        channels = [
-            padded[size + a : size + a + side, size + b : size + b + side] for a in offsets for b in offsets
-        ]
-        features = torch.from_numpy(np.stack(channels))
-        kernel = gaussian_kernel(bandwidth * size / (size - 1))
-        filter = KernelFilter(features, kernel, patch_size=1, normalize="rows")
-        weights = filter.row((d, d))
-        exponents = torch.log2(weights[d, d] / weights)
-        assert float((exponents - exponents.round()).abs().max()) < 1e-9
-        if not 1.5 < float(exponents.max()) < 7.5:
-            continue
-        compared += 1
-        expected = denoise_nl_means(image, patch_size=size, patch_distance=d, h=bandwidth, fast_mode=True)
-        measured = filter.apply(torch.from_numpy(image)[None])[0, d, d].item()
-        assert measured == pytest.approx(expected[d, d], rel=2**-19)
-    assert compared >= 5
-
-
 @pytest.mark.parametrize("spatial", [1.0, 2.5, 8.0])
 def test_the_spatial_filter_is_scipys_gaussian_divided_by_its_share_inside(spatial):
     """exp(−r²/s²) is a Gaussian of σ = s/√2. scipy scales it to a sum of one over its whole square, zeros
@@ -325,29 +289,6 @@ def test_the_spatial_filter_is_scipys_gaussian_divided_by_its_share_inside(spati
     shape = {"sigma": spatial / math.sqrt(2), "mode": "constant", "radius": 19}
     expected = gaussian_filter(image[0].numpy(), **shape) / gaussian_filter(np.ones((19, 14)), **shape)
     assert np.abs(filter.apply(image)[0].numpy() - expected).max() < ROUNDING
-
-
-def test_the_range_filter_is_scikit_images_bilateral_at_the_middle_pixel():
-    """exp(−d²/h²) is its Gaussian of σ = h/√2, and a spatial σ of 10⁶ pixels makes all places alike.
-
-    (With a smaller one it does not compute the bilateral filter: its table of spatial weights has one row
-    and column more than its window, so that rows are read shifted. The four loops above stand in.)
-    Beyond the border it averages with zeros, so that the middle pixel of a window as large as the picture is
-    compared. It looks distances up in 10⁶ bins: an error of 1e-6 in d ≤ 0.9 changes a weight by
-    2·0.9e-6/h² = 2e-5 at most, and the average by no more.
-    """
-    bandwidth = 0.3
-    for seed in range(5):
-        image = picture(1, 13, 13, seed=seed)
-        filter = KernelFilter(image, gaussian_kernel(bandwidth), patch_size=1, normalize="rows")
-        expected = denoise_bilateral(
-            image[0].numpy(),
-            win_size=13,
-            sigma_color=bandwidth / math.sqrt(2),
-            sigma_spatial=1e6,
-            bins=10**6,
-        )
-        assert filter.apply(image)[0, 6, 6].item() == pytest.approx(expected[6, 6], abs=2e-5)
 
 
 # ------------------------------------------------------------------------------------------ invariants
@@ -406,16 +347,6 @@ def test_the_kernel_matrix_is_symmetric_and_positive_semi_definite(case):
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-@pytest.mark.parametrize("spatial", [None, 4.0])
-def test_positive_semi_definite_on_flat_and_textured_parts(kernel, spatial):
-    matrix = KernelFilter(
-        flat_and_textured(1, 21, 17), kernel, patch_size=5, normalize=1.0, spatial=spatial
-    ).dense()
-    eigenvalues = torch.linalg.eigvalsh(matrix)
-    assert float(eigenvalues[0]) >= -1e-10 * float(eigenvalues[-1])
-
-
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_a_shifted_picture_has_a_shifted_filter(kernel):
     """With circular padding no pixel is special: W(T x) T = T W(x)."""
     image, shift = picture(3, 9, 8), (3, 5)
@@ -453,16 +384,6 @@ def test_an_infinite_bandwidth_gives_the_mean_of_each_channel():
     filter = KernelFilter(image, gaussian_kernel(math.inf), patch_size=3, normalize="rows")
     mean = image.mean(dim=(1, 2), keepdim=True).expand_as(image)
     assert torch.allclose(filter.apply(image), mean, rtol=0, atol=ROUNDING)
-
-
-def test_a_constant_picture_weighs_all_pixels_alike():
-    for kernel in KERNELS.values():
-        filter = KernelFilter(
-            torch.full((1, 6, 5), 0.4, dtype=torch.float64), kernel, patch_size=3, normalize="rows"
-        )
-        assert torch.allclose(
-            filter.dense(), torch.full((30, 30), 1 / 30, dtype=torch.float64), rtol=0, atol=ROUNDING
-        )
 
 
 # --------------------------------------------------------------------------------------- the spectrum
@@ -505,7 +426,8 @@ def test_the_engine_is_chosen_by_size_and_knowledge(monkeypatch):
 
 
 def test_engines_that_do_not_know_a_kernel_are_refused():
-    image, wrong = picture(1, 8, 8), "gpu"
+    image = picture(1, 8, 8)
+    wrong: Any = "gpu"
     with refused(ValueError, "engine must be one of 'auto', 'reference', 'cpu', 'batched', got 'gpu'"):
         KernelFilter(image, KERNELS["tangent"], patch_size=3, normalize=1.0, engine=wrong)
     for make in (

@@ -18,11 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dipfilters import (
-    PictureError,
-    load_image,
-    load_or_run,
-)
+from dipfilters import PictureError, load_image, load_or_run
 from dipfilters.images import picture_path
 from dipfilters.records import RecordError
 from tests.samples import annotations_off, refused

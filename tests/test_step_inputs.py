@@ -12,7 +12,6 @@ from dipfilters import (
     Adam,
     GradientDescent,
     PictureError,
-    StochasticGradientDescent,
     build,
     jittered,
     masked,
@@ -20,7 +19,7 @@ from dipfilters import (
     train,
     vanilla,
 )
-from dipfilters.step_inputs import StepInput, grid_masks
+from dipfilters.step_inputs import grid_masks
 from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_loops
 from tests.samples import DEVICES, generator, picture, refused, within
 
@@ -46,13 +45,6 @@ def test_grids_share_the_pixels_out(width):
     for number, mask in enumerate(masks):
         for r, s in torch.nonzero(mask).tolist():
             assert (r % width, s % width) == divmod(number, width)
-
-
-def test_no_mask_is_empty_and_no_hidden_pixel_touches_another():
-    masks = grid_masks((5, 7), 2)
-    assert bool(masks.any(dim=(1, 2)).all())
-    near = torch.nn.functional.max_pool2d(masks.double(), 3, 1, 1) - masks.double()
-    assert not bool((near.bool() & masks).any())
 
 
 @pytest.mark.parametrize("width", [-1, 0, 1, 6])
@@ -170,22 +162,6 @@ def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
     assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
 
 
-def test_a_view_that_stays_is_the_plain_run_bit_by_bit():
-    noisy, noise = picture(1, 6, 7), picture(1, 6, 7, seed=2)
-    plain = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5)
-    viewed = run(small(), noise, noisy, optimizer=Adam(1e-2), steps=5, step_inputs=lambda k: StepInput(noise))
-    assert [state.loss for state in plain] == [state.loss for state in viewed]
-    assert torch.equal(plain[-1].estimate, viewed[-1].estimate)
-
-
-def test_the_estimate_of_a_step_is_what_the_network_makes_of_its_view():
-    network, noisy = small(), picture(1, 6, 7)
-    options = {"optimizer": Adam(1e-2), "steps": 3, "subtract_start": False, "step_inputs": masked(noisy)}
-    for state in train(network, noisy, noisy, **options):  # type: ignore[arg-type]
-        output = network(masked(noisy)(state.number).input[None])[0]
-        assert torch.equal(state.estimate, output.detach())
-
-
 def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
     """Pure noise of variance 0.04, to be made of itself.
 
@@ -198,16 +174,6 @@ def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
     run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, step_inputs=masked(noise))
     assert float((last.estimate - noise).square().mean()) < 0.02
     assert float((masked_estimate(hidden, noise) - noise).square().mean()) > 0.03
-
-
-def test_minibatches_draw_from_the_masked_loss():
-    """A batch of all pixels is the whole masked loss."""
-    noisy = picture(1, 6, 7)
-    one, other = (
-        run(small(), noisy, noisy, optimizer=o, steps=4, step_inputs=masked(noisy), generator=generator(0))
-        for o in (StochasticGradientDescent(42, 1e-3), GradientDescent(1e-3))
-    )
-    assert one[-1].loss == pytest.approx(other[-1].loss, rel=1e-10)
 
 
 @pytest.mark.parametrize("device", DEVICES)

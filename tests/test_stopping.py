@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dipfilters import (
-    ExponentialAverage,
-    PictureError,
-    WindowedVariance,
-)
+from dipfilters import ExponentialAverage, PictureError, WindowedVariance
 from tests.oracles import windowed_variance_by_definition
 from tests.samples import DEVICES, generator, picture, refused
 
@@ -116,14 +112,6 @@ def test_a_variance_that_stays_is_not_smaller():
     answers = [rule.update(picture(1, 4, 4)) for _ in range(8)]
     assert rule.best_step == 2
     assert answers == [False] * 6 + [True] * 2
-
-
-def test_before_the_first_window_there_is_no_best():
-    rule = WindowedVariance(window=5)
-    assert not any(rule.update(z) for z in walk(4))
-    assert rule.variances == []
-    assert rule.best_step is None
-    assert rule.best_estimate is None
 
 
 def test_it_keeps_copies_and_no_more_than_a_window():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -132,16 +131,6 @@ def test_one_step_by_hand():
         assert torch.allclose(moved, old - 1e-3 * old.grad, rtol=1e-12, atol=1e-14)
 
 
-def test_adam_moves_each_weight_by_its_step_at_first():
-    """m/√v = ±1 after one step, wherever the gradient is not tiny."""
-    network = small()
-    before = [weight.detach().clone() for weight in network.parameters()]
-    run(network, optimizer=Adam(1e-3), steps=1)
-    moves = torch.cat([(w.detach() - b).flatten() for w, b in zip(network.parameters(), before, strict=True)])
-    assert float((moves.abs() - 1e-3).abs().median()) < 1e-8
-    assert float(moves.abs().max()) < 1e-3 * (1 + 1e-6)
-
-
 # ------------------------------------------------------------------------------- Adam and its parts
 
 
@@ -190,18 +179,6 @@ def test_adam_and_its_parts_are_the_written_out_update(optimizer):
         assert np.allclose(weight.detach().numpy(), other, rtol=0, atol=1e-12)
 
 
-def test_adam_without_moments_is_sign_descent():
-    """Every weight with a gradient moves by the step, at every step; ±1 of PyTorch's 1e-8/|g| remains."""
-    network, places = small(), []
-    optimizer = Adam(1e-3, first_moment=0.0, second_moment=0.0)
-    for _ in train(network, picture(1, 6, 7), picture(1, 6, 7, seed=3), optimizer=optimizer, steps=3):
-        places.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
-    for before, after in pairwise(places):
-        moves = (after - before).abs() / 1e-3
-        assert float((moves - 1.0).abs().median()) < 1e-6
-        assert float(moves.max()) <= 1.0 + 1e-9
-
-
 def test_whole_numbers_switch_off_too():
     """PyTorch itself refuses a moment of 0 beside one of 0.999."""
     with annotations_off():
@@ -210,12 +187,6 @@ def test_whole_numbers_switch_off_too():
 
 
 # ----------------------------------------------------------------------------------------- the run
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_loss_falls(name):
-    states = run(small(), optimizer=OPTIMIZERS[name], steps=100)
-    assert states[-1].loss < 0.5 * states[0].loss
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -310,6 +281,15 @@ def test_the_change_of_weights_by_hand():
     assert relative["all"] == WeightChange(13.0 / math.sqrt(104.0), 1.5)
 
 
+def test_a_change_relative_to_nothing_is_refused():
+    """Zero weights have no norm to divide by, alone or all together."""
+    before = {"0": torch.zeros(2), "2": torch.tensor([6.0, 8.0])}
+    after = {"0": torch.ones(2), "2": torch.tensor([6.0, -4.0])}
+    assert weight_change(before, after)["0"] == WeightChange(math.sqrt(2.0), 1.0)
+    with refused(ValueError, "the weights of 0 were all 0; leave out relative=True"):
+        weight_change(before, after, relative=True)
+
+
 def test_effective_weights_are_copies_that_know_the_parametrisation():
     networks = [small(parametrization=p) for p in ("tangent", "standard")]
     tangent, standard = (effective_weights(network) for network in networks)
@@ -318,23 +298,6 @@ def test_effective_weights_are_copies_that_know_the_parametrisation():
         assert torch.allclose(tangent[name], standard[name], rtol=1e-6, atol=0)
     run(networks[0], optimizer=Adam(1e-2))
     assert not torch.equal(tangent["1"], effective_weights(networks[0])["1"])
-
-
-@pytest.mark.parametrize("layer", [1, 3, 5])
-def test_wider_networks_move_less(layer):
-    """Gradient descent, standard parametrisation: ‖Δw‖₂ ~ 1/√width or less, from 64 to 256 a half.
-
-    The root of that is asked for, since one seed is looked at.
-    """
-    moved = []
-    for width in (64, 256):
-        chance = generator(2)
-        network = build(vanilla(2, 3), channels=1, width=width, generator=chance, parametrization="standard")
-        before = effective_weights(network)
-        image, target = (picture(1, 6, 7, seed=s, dtype=torch.float32) for s in (0, 3))
-        list(train(network, image, target, optimizer=GradientDescent(), steps=30))
-        moved.append(weight_change(before, effective_weights(network))[str(layer)].l2)
-    assert moved[1] < moved[0] / math.sqrt(2)
 
 
 # ------------------------------------------------------------------------------------------- doors
@@ -354,7 +317,11 @@ def test_wider_networks_move_less(layer):
             r"second_moment must not be 0 beside first_moment=0.9.*use GradientDescent\(momentum=0.9\)",
         ),
         (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
-        (lambda: StochasticGradientDescent(0), "batch must be at least 1 pixel, got 0"),
+        (lambda: StochasticGradientDescent(0), "batch must be a whole number and at least 1, got 0"),
+        (
+            lambda: StochasticGradientDescent(2.0),  # type: ignore[arg-type]
+            "batch must be a whole number and at least 1, got 2.0",
+        ),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
     ],
 )
@@ -375,8 +342,9 @@ def test_runs_that_cannot_be_are_refused_before_the_first_step():
         start(input=image[0])
     with refused(PictureError, r"target must have shape \(C, H, W\)"):
         start(target=image[0])
-    with refused(ValueError, "steps must be at least 0, got -1"):
-        start(steps=-1)
+    for steps in (-1, math.nan, True):
+        with refused(ValueError, f"steps must be a whole number and at least 0, got {steps}"):
+            start(steps=steps)
     with refused(ValueError, "minibatches are drawn by chance: give a generator"):
         start(optimizer=StochasticGradientDescent(3))
     with refused(PictureError, r"target must have the shape of the output, \(1, 6, 7\), got \(1, 5, 7\)"):

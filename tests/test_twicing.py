@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dipfilters import (
     KernelFilter,
@@ -34,7 +31,15 @@ from tests.oracles import (
     residual_matrix,
     twicing_by_recursion,
 )
-from tests.samples import DEVICES, flat_and_textured, generator, picture, refused, repeatable, within
+from tests.samples import (
+    DEVICES,
+    Diagonal,
+    flat_and_textured,
+    generator,
+    picture,
+    refused,
+    within,
+)
 
 SIGMA = 25 / 255
 
@@ -49,18 +54,6 @@ def columns(image):
     return image.reshape(len(image), -1).T.numpy()
 
 
-class Diagonal:
-    """A filter that multiplies each pixel by its own number: its eigenvalues are those numbers."""
-
-    def __init__(self, eigenvalues):
-        self.eigenvalues = eigenvalues
-        self.products = 0
-
-    def apply(self, picture):
-        self.products += 1
-        return picture * self.eigenvalues
-
-
 # --------------------------------------------------------------------------- the iteration, and its form
 
 CASES = {
@@ -72,10 +65,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("spatial", [None, 2.0])
 @pytest.mark.parametrize("normalize", ["rows", "spectral", 0.004])
 @pytest.mark.parametrize("case", CASES)
-def test_iterated_spectral_and_dense_twicing_agree(case, normalize, spatial):
+def test_iterated_spectral_and_dense_twicing_agree(case, normalize):
     """Absolutely to 1e-10, for pictures in [0, 1].
 
     A step of the iteration rounds N ≤ 143 products, 3e-14, and none of the steps enlarges what came before,
@@ -83,7 +75,7 @@ def test_iterated_spectral_and_dense_twicing_agree(case, normalize, spatial):
     rows the condition of D^(1/2), below 5 in these pictures, multiplies that.
     """
     image, kernel = CASES[case]
-    filter = make(image, normalize, kernel, spatial=spatial)
+    filter = make(image, normalize, kernel)
     noisy = add_noise(image, 0.1, generator=generator(1))
     stops = [0, 1, 2, 7, 40, 100]
     iterated = twicing(filter, noisy, steps=stops)
@@ -96,29 +88,9 @@ def test_iterated_spectral_and_dense_twicing_agree(case, normalize, spatial):
         assert np.abs(columns(second) - expected).max() < 1e-10, k
 
 
-def test_an_odd_picture_of_many_pixels():
-    image = picture(1, 37, 31)
-    for normalize in ("rows", "spectral"):
-        filter = make(image, normalize, patch_size=5)
-        iterated = twicing(filter, image, steps=12)
-        assert float((iterated - SpectralTwicing(filter).estimate(image, 12)).abs().max()) < 1e-10
-
-
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_no_step_gives_nothing_and_one_step_the_filter(normalize):
-    image = picture(3, 8, 7)
-    filter = make(image, normalize)
-    form = SpectralTwicing(filter)
-    for estimate in (twicing(filter, image, steps=0), form.estimate(image, 0)):
-        assert estimate.shape == image.shape
-        assert torch.equal(estimate, torch.zeros_like(image))
-    for estimate in (twicing(filter, image, steps=1), form.estimate(image, 1)):
-        assert torch.allclose(estimate, filter.apply(image), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize(("steps", "products"), [(0, 0), (4, 4), ([0, 3, 7], 7)])
 def test_a_step_costs_one_product(steps, products):
-    filter = Diagonal(0.5)
+    filter = Diagonal(torch.full((4, 4), 0.5))
     twicing(filter, picture(1, 4, 4), steps=steps)
     assert filter.products == products
 
@@ -147,24 +119,6 @@ def test_the_dtype_is_kept_and_the_input_untouched(normalize):
     assert float((iterated - spectral).abs().max()) < 3e-6
     form.bias_squared(image, 3)
     assert torch.equal(image, before)
-
-
-def test_many_steps_bring_the_noisy_picture_back():
-    """(1 − λ)^k → 0 for every λ > 0: with h small all eigenvalues are near 1."""
-    image = picture(1, 7, 6)
-    estimate = SpectralTwicing(make(image, "rows", gaussian_kernel(0.05))).estimate(image, 200)
-    assert torch.allclose(estimate, image, rtol=0, atol=1e-10)
-
-
-@repeatable
-@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["rows", "spectral"]))
-def test_steps_compose(first, second, normalize):
-    """R_{j+k} = R_j R_k: what k steps leave of what j steps left."""
-    image = picture(1, 5, 6)
-    form = SpectralTwicing(make(image, normalize))
-    left = image - form.estimate(image, first)
-    left = left - form.estimate(left, second)
-    assert torch.allclose(image - form.estimate(image, first + second), left, rtol=0, atol=1e-11)
 
 
 # ------------------------------------------------------------------------------- the closed form's parts
@@ -216,12 +170,6 @@ def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
         assert float(vector.sum()) > -1e-12
 
 
-def test_the_leading_eigenpicture_of_normalised_rows_is_constant():
-    """W 1 = 1."""
-    leading = SpectralTwicing(make(picture(1, 9, 7), "rows")).eigenpictures(1)
-    assert torch.allclose(leading, torch.full((1, 9, 7), 63**-0.5, dtype=torch.float64), atol=1e-12)
-
-
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
 def test_rows_of_the_iterated_filter(normalize):
     """The rows of I − (I − W)^k."""
@@ -232,14 +180,6 @@ def test_rows_of_the_iterated_filter(normalize):
     for r, c in [(0, 0), (5, 4), (2, 3)]:
         assert np.abs(form.row((r, c), 9).numpy().ravel() - whole[r * 5 + c]).max() < 1e-11
     assert torch.allclose(form.row((1, 2), 1), filter.row((1, 2)), rtol=0, atol=1e-12)
-
-
-def test_gains_written_out():
-    form = SpectralTwicing(make(picture(1, 6, 5), "rows"))
-    share = form.eigenvalues.numpy()
-    expected = np.stack([np.zeros(30), share, 1 - (1 - share) ** 2, 1 - (1 - share) ** 3])
-    assert np.abs(form.gains([0, 1, 2, 3]).numpy() - expected).max() < 1e-14
-    assert form.gains(2).shape == (30,)
 
 
 # ----------------------------------------------------------------------------------- measured by drawing
@@ -294,13 +234,6 @@ def test_bias_and_variance_are_measured_as_the_oracle_does():
         assert (bias[i].item(), variance[i].item()) == pytest.approx(expected, rel=1e-12)
         alone = tuple(value.item() for value in measured_bias_variance(estimates[:, i], clean))
         assert alone == pytest.approx(expected, rel=1e-12)
-
-
-def test_estimates_that_are_all_the_same_have_no_variance():
-    clean = picture(1, 5, 4)
-    bias, variance = measured_bias_variance((clean + 0.1).expand(3, 1, 5, 4), clean)
-    assert variance.item() == pytest.approx(0.0, abs=1e-30)
-    assert bias.item() == pytest.approx(0.01, rel=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
@@ -360,17 +293,6 @@ def test_the_divergence_of_a_linear_map_is_its_trace():
         assert within(value.item(), np.trace(map_), standard_error(map_, probes)), k
 
 
-@pytest.mark.parametrize("epsilon", [1e-5, 1e-3, 0.5])
-def test_the_divergence_of_a_multiple_of_the_picture_is_exact(epsilon):
-    """bᵀ(a b): a‖b‖² for the b of the same seed, whatever ε."""
-    image = picture(3, 5, 4, dtype=torch.float32)
-    probe = torch.randn(image.shape, generator=generator(5), dtype=torch.float64)
-    measured = monte_carlo_divergence(lambda y: 0.7 * y, image, generator=generator(5), epsilon=epsilon)
-    assert measured.shape == ()
-    assert measured.dtype == torch.float64
-    assert measured.item() == pytest.approx(0.7 * float(probe.square().sum()), rel=1e-9)
-
-
 def test_the_differences_are_taken_both_ways():
     """Of y² they are exact, 2 Σ y b²; to one side they would have ε Σ b³ besides."""
     image = picture(1, 5, 4)
@@ -417,11 +339,9 @@ def test_the_denoiser_is_given_float64_and_the_picture_is_untouched():
 def test_a_filter_with_an_eigenvalue_outside_0_to_2_is_refused(eigenvalue):
     """Its residual grows by 1.1 or 1.5 a step, a thousandfold within 73 or 18 steps."""
     noisy = torch.ones(1, 4, 4, dtype=torch.float64)
-    message = (
-        r"twicing diverged by step \d+: an eigenvalue of the filter lies outside \[0, 2\]; use a smaller"
-    )
+    message = r"diverged by step \d+: an eigenvalue of the filter lies outside \[0, 2\]; use a smaller"
     with refused(DivergenceError, message):
-        twicing(Diagonal(eigenvalue), noisy, steps=100)
+        twicing(Diagonal(torch.full((4, 4), eigenvalue, dtype=torch.float64)), noisy, steps=100)
 
 
 @pytest.mark.parametrize("factor", [-0.2, 2.3])
@@ -436,22 +356,15 @@ def test_the_closed_form_refuses_them_too_from_two_steps_on(factor):
         form.estimate(image, 2)
 
 
-def test_a_kernel_matrix_that_is_not_scaled_diverges():
-    """λ_max(K) is about N: far above 2."""
-    image = picture(1, 8, 8)
-    with refused(DivergenceError, "use a smaller factor than the present one"):
-        twicing(make(image, 1.0), image, steps=50)
-
-
 def test_a_filter_that_gives_nan_is_refused():
     with refused(DivergenceError, "diverged by step 2"):
-        twicing(Diagonal(math.nan), torch.ones(1, 4, 4), steps=3)
+        twicing(Diagonal(torch.full((4, 4), math.nan)), torch.ones(1, 4, 4), steps=3)
 
 
 @pytest.mark.parametrize("eigenvalue", [0.0, 0.01, 1.0, 1.99, 2.0])
 def test_a_filter_with_its_eigenvalues_in_0_to_2_converges(eigenvalue):
     noisy = torch.ones(1, 2, 2, dtype=torch.float64)
-    estimate = twicing(Diagonal(eigenvalue), noisy, steps=500)
+    estimate = twicing(Diagonal(torch.full((2, 2), eigenvalue, dtype=torch.float64)), noisy, steps=500)
     assert torch.allclose(estimate, (1 - (1 - eigenvalue) ** 500) * noisy, rtol=0, atol=1e-12)
 
 
@@ -465,16 +378,6 @@ def test_the_discrepancy_stops_at_the_noise_level():
     message = r"the residual, 0.0500 at least, never falls to sigma = 0.0400; take more steps"
     with refused(ValueError, message):
         discrepancy_stop(estimates, noisy, 0.04)
-
-
-def test_the_discrepancy_of_twicing_matches_its_residuals():
-    clean = flat_and_textured(1, 9, 8)
-    noisy = add_noise(clean, SIGMA, generator=generator(2))
-    estimates = twicing(make(clean, "rows", gaussian_kernel(0.15)), noisy, steps=range(60))
-    residuals = [float((noisy - z).square().mean().sqrt()) for z in estimates]
-    stop = discrepancy_stop(estimates, noisy, SIGMA)
-    assert 0 < stop < 59
-    assert residuals[stop] <= SIGMA < residuals[stop - 1]
 
 
 @pytest.mark.parametrize(("last", "count"), [(1, 60), (2, 60), (37, 60), (5000, 60), (5000, 7)])
@@ -491,7 +394,7 @@ def test_the_grid_of_steps(last, count):
 
 
 def test_a_grid_without_steps_is_refused():
-    with refused(ValueError, "the last step must be at least 1, got 0"):
+    with refused(ValueError, "last must be a whole number and at least 1, got 0"):
         step_grid(0)
 
 
@@ -525,7 +428,7 @@ def test_the_same_on_every_device(device, normalize):
 # ------------------------------------------------------------------------------------------------- doors
 
 
-@pytest.mark.parametrize("steps", [[1, 2.5], 2.5, -1, [], [-1, 2], [2, 1], [1, 1], [0, 3, 3]])
+@pytest.mark.parametrize("steps", [[1, 2.5], math.nan, -1, True, [], [-1, 2], [1, 1]])
 def test_steps_that_do_not_increase_are_refused(steps):
     image = picture(1, 5, 4)
     filter = make(image, "rows")
@@ -539,81 +442,69 @@ def test_steps_that_do_not_increase_are_refused(steps):
         lambda: form.degrees_of_freedom(steps),
     ]
     for call in calls:
-        with refused(ValueError, "steps must be a whole number ≥ 0 or an increasing list of such, got"):
+        with refused(ValueError, "steps must be a whole number (and at least 0|or an increasing list)"):
             call()
 
 
-def test_what_is_no_picture_is_refused_by_name():
-    image = picture(1, 5, 4)
-    filter = make(image, "rows")
-    form = SpectralTwicing(filter)
-    none = torch.tensor(1.0)
-    calls: dict[str, list[Callable[[torch.Tensor], object]]] = {
-        "noisy": [
-            lambda x: twicing(filter, x, steps=1),
-            lambda x: form.estimate(x, 1),
-            lambda x: sure(image, x, 0.1, none),
-            lambda x: monte_carlo_divergence(lambda y: y, x, generator=generator(0)),
-            lambda x: discrepancy_stop(image[None], x, 0.1),
-        ],
-        "clean": [lambda x: form.bias_squared(x, 1)],
-    }
-    for name, doors in calls.items():
-        for door in doors:
-            with refused(PictureError, rf"{name} must have shape \(C, H, W\), got \(5, 4\)"):
-                door(image[0])
-            with refused(PictureError, f"{name} holds 20 values that are NaN or infinite"):
-                door(image * math.nan)
-            with refused(PictureError, f"{name} must hold floats in .0, 1., got torch.int64"):
-                door(image.long())
+def test_gradients_are_kept():
+    """Of the iteration and of the closed form, whose filter does not depend on the picture."""
+    filter = make(picture(1, 4, 5), "rows")
+    y = picture(1, 4, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: twicing(filter, y, steps=3), y)
+    assert torch.autograd.gradcheck(lambda y: SpectralTwicing(filter).estimate(y, 3), y)
 
 
 def test_pictures_of_another_size_are_refused():
     image, other = picture(1, 5, 4), picture(1, 4, 5)
     filter = make(image, "rows")
     form = SpectralTwicing(filter)
-    with refused(PictureError, r"picture must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+    with refused(PictureError, r"picture must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
         twicing(filter, other, steps=1)
-    with refused(PictureError, r"noisy must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+    with refused(PictureError, r"noisy must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
         form.estimate(other, 1)
-    with refused(PictureError, r"clean must be \(5, 4\) pixels like the filter's, got \(4, 5\)"):
+    with refused(PictureError, r"clean must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
         form.bias_squared(other, 1)
-    message = r"estimates must have the shape of noisy, \(3, 5, 4\), or be a stack of such, got \(1, 5, 4\)"
-    with refused(PictureError, message):
-        sure(image, image.expand(3, 5, 4), 0.1, torch.tensor(1.0))
-    with refused(PictureError, message.replace(r"got \(1,", r"got \(2, 1,")):
-        discrepancy_stop(torch.stack([image, image]), image.expand(3, 5, 4), 0.1)
-    with refused(PictureError, r"estimates must have the shape of clean, \(3, 5, 4\).*got \(2, 1, 5, 4\)"):
-        measured_bias_variance(torch.stack([image, image]), image.expand(3, 5, 4))
+    two = torch.stack([image, image])
+    message = r"each of the estimates must have the shape of {}, \(3, 5, 4\), got \(1, 5, 4\)"
+    for call in (sure, lambda z, y, sigma, _: discrepancy_stop(z, y, sigma)):
+        with refused(PictureError, message.format("noisy")):
+            call(two, image.expand(3, 5, 4), 0.1, torch.ones(2))
+    with refused(PictureError, message.format("clean")):
+        measured_bias_variance(two, image.expand(3, 5, 4))
 
 
-def test_a_single_draw_is_refused():
+def test_one_estimate_where_a_stack_is_wanted_is_refused():
+    """Channels would be taken for steps or draws."""
+    image = picture(3, 5, 4)
+    for estimates in (image, image[None, None]):
+        with refused(PictureError, r"estimates must have the shape of a stack of pictures, \(., 3, 5, 4\)"):
+            discrepancy_stop(estimates, image, 0.1)
+    for estimates in (image, image[None]):
+        with refused(ValueError, "a variance needs at least two draws of the noise, got 1"):
+            measured_bias_variance(estimates, image)
+    for divergence in (torch.ones(3), torch.tensor(1.0)):
+        with refused(PictureError, "divergence must have the shape of the stack of estimates"):
+            sure(torch.stack([image, image]), image, 0.1, divergence)
+
+
+def test_estimates_that_are_not_finite_are_refused():
     image = picture(1, 5, 4)
-    with refused(ValueError, "a variance needs at least two draws of the noise, got 1"):
-        measured_bias_variance(image[None], image)
-
-
-@pytest.mark.parametrize("sigma", [25.0, -0.1, math.nan])
-def test_a_noise_level_outside_the_unit_interval_is_refused(sigma):
-    image = picture(1, 5, 4)
-    form = SpectralTwicing(make(image, "rows"))
-    calls = [
-        lambda: form.variance(sigma, 1),
-        lambda: sure(image, image, sigma, torch.tensor(1.0)),
-        lambda: discrepancy_stop(image[None], image, sigma),
-    ]
-    for call in calls:
-        with refused(ValueError, rf"sigma must lie in \[0, 1\].* got {sigma}; for 25 write 25/255"):
+    broken = torch.stack([image, math.nan * image])
+    for call in (
+        lambda: sure(broken, image, 0.1, torch.ones(2)),
+        lambda: discrepancy_stop(broken, image, 0.1),
+        lambda: measured_bias_variance(broken, image),
+    ):
+        with refused(PictureError, "estimates holds 20 values that are NaN or infinite"):
             call()
 
 
 def test_probes_and_steps_of_nothing_are_refused():
     image = picture(1, 5, 4)
-    for probes in (0, -2):
-        with refused(ValueError, f"probes must be at least 1, got {probes}"):
-            monte_carlo_divergence(lambda y: y, image, generator=generator(0), probes=probes)
+    with refused(ValueError, "probes must be a whole number and at least 1, got 0"):
+        monte_carlo_divergence(lambda y: y, image, generator=generator(0), probes=0)
     for epsilon in (0.0, -1e-3, math.nan):
-        with refused(ValueError, f"epsilon must be positive and small beside the noise.* got {epsilon}"):
+        with refused(ValueError, f"epsilon must be positive and finite, got {epsilon}"):
             monte_carlo_divergence(lambda y: y, image, generator=generator(0), epsilon=epsilon)
 
 

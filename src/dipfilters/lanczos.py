@@ -84,7 +84,8 @@ class LanczosTwicing:
         self.shape = filter.shape
         self._dtype = noisy.dtype
         rescale = not filter.knows_scale
-        self._krylov = _Krylov(filter, noisy.reshape(len(noisy), -1), max_products, rescale=rescale)
+        start = noisy.reshape(len(noisy), -1).to(filter.weights) * filter.weights.sqrt()
+        self._krylov = _Krylov(filter, start, max_products, rescale=rescale)
         while True:
             self._krylov.extend()
             if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
@@ -165,7 +166,7 @@ class _Krylov:
 
     Args:
         filter: W.
-        start: y, for b = D^(1/2) y and A = D^(1/2) W D^(−1/2).
+        start: b, for A = D^(1/2) W D^(−1/2).
         max_products: How many steps there may be.
         rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
 
@@ -183,7 +184,6 @@ class _Krylov:
         self._max_products = check_whole("max_products", max_products, 1)
         self._filter, self._rescale, self.unit = filter, rescale, 1.0
         self.root = filter.weights.sqrt()
-        start = start.to(self.root) * self.root
         norms = start.norm(dim=1)
         self.basis = [_unit(start, norms)]
         self._diagonal: list[np.ndarray] = []
@@ -320,7 +320,7 @@ def estimated_degrees_of_freedom(
     check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    krylov = _Krylov(filter, 2.0 * signs.double() - 1.0, max_products)
+    krylov = _Krylov(filter, 2.0 * signs.to(filter.weights) - 1.0, max_products)
     while True:
         krylov.extend()
         above, below = (
