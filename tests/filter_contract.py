@@ -150,9 +150,7 @@ class FilterContract:
 
     @pytest.mark.parametrize("normalize", ["row", 0.0, -1.0, math.nan, math.inf])
     def test_no_normalisation_is_refused(self, normalize):
-        with refused(
-            ValueError, "normalize as a (word must be one of 'rows', 'spe|number must be positive)"
-        ):
+        with refused(ValueError, "normalize as a (word must be one of 'rows', 'spe|number must be positive)"):
             self.make(normalize)
 
     def test_what_is_over_its_budget_is_refused_and_a_budget_that_is_none(self):
