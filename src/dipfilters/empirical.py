@@ -34,7 +34,7 @@ def tangent_product(
     Only weights that require a gradient count. Nothing of the size of J is stored.
 
     Raises:
-        PictureError: The input is no picture; a picture of another shape than the output.
+        PictureError: The input is not a picture; a picture of another shape than the output.
         ValueError: No weight that requires a gradient.
 
     Cost: about five forward passes, and twice the memory of the weights.
@@ -69,7 +69,7 @@ def empirical_tangent_kernel(
         budget_gb: Refuse a result that takes more memory than this.
 
     Raises:
-        PictureError: The input is no picture.
+        PictureError: The input is not a picture.
         IndexError: A pixel outside the output.
         ValueError: No weight that requires a gradient.
         MemoryBudgetError: The matrix would take more.

@@ -243,7 +243,7 @@ class Filter(ABC):
         return self.row_sums if self.normalize == "rows" else self._ones[:, 0]
 
     def row(self, pixel: tuple[int, int]) -> Float[Tensor, "H W"]:
-        """The row of W that computes one pixel, as a picture: who contributes to it, and how much.
+        """The row of W that computes one pixel, as a picture: which pixels contribute to it, and how much.
 
         Args:
             pixel: (row, column), counted from the upper left corner.

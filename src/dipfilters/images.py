@@ -132,7 +132,7 @@ def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> F
 
 
 def check_picture(image: Tensor, name: str = "image") -> None:
-    """Refuse what is no picture of shape (C, H, W) with finite floating-point values.
+    """Refuse anything but a picture of shape (C, H, W) with finite floating-point values.
 
     Raises:
         PictureError: With the name, what it is, and what it should be.

@@ -44,7 +44,7 @@ def jittered(
         generator: The source of n, drawn anew at each call whatever its step.
 
     Raises:
-        PictureError: No picture.
+        PictureError: Not a picture.
         ValueError: sigma outside [0, 1].
 
     Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018].
@@ -88,7 +88,7 @@ def masked(noisy: Float[Tensor, "C H W"], width: int = 4) -> StepInputs:
         width: The distance of hidden pixels, as in :func:`grid_masks`.
 
     Raises:
-        PictureError: No picture.
+        PictureError: Not a picture.
         ValueError: A width that :func:`grid_masks` refuses.
 
     Source: Batson and Royer (2019) [batson2019]; here a neighbour beyond the border does not count.

@@ -41,7 +41,7 @@ class ExponentialAverage:
         """Take in the estimate of the next step, and return the average so far, a picture of its own.
 
         Raises:
-            PictureError: No picture, or not one of the shape of those before.
+            PictureError: Not a picture, or not one of the shape of those before.
         """
         _check_estimate(estimate, self._average)
         estimate = estimate.detach()
@@ -94,7 +94,7 @@ class WindowedVariance:
         """Take in the estimate of the next step, and say whether the run is over.
 
         Raises:
-            PictureError: No picture, or not one of the shape of those before.
+            PictureError: Not a picture, or not one of the shape of those before.
         """
         _check_estimate(estimate, self._kept[-1] if self._kept else None)
         self._step += 1

@@ -149,7 +149,7 @@ def train(
         Step 0, 1, … ``steps``. While the caller holds step k, the weights are those after k changes.
 
     Raises:
-        PictureError: An input or a target that is no picture, or a target unlike the output.
+        PictureError: An input or a target that is not a picture, or a target unlike the output.
         ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator;
             inputs that change of which the start is subtracted.
         DivergenceError: The loss is infinite or NaN.
