@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dipfilters import PictureError, load_image, load_or_run
+from dipfilters import PictureError, load_image
 from dipfilters.images import picture_path
-from dipfilters.records import RecordError
 from tests.samples import annotations_off, refused
 
 SOME = settings(
@@ -172,98 +170,3 @@ def test_noise_is_no_picture(tmp_path_factory, content, name):
     path.write_bytes(content)
     with refused(PictureError, f"{name}' cannot be read as a picture"):
         load_image(path)
-
-
-# --------------------------------------------------------------------------------------- stored runs
-
-PARAMETERS = {"size": 4}
-SETTINGS = [{"seed": 0}, {"seed": 1}]
-
-
-def measure(size, seed):
-    values = np.random.default_rng(seed).random((size, size))
-    return {"picture": (255 * values).astype(np.uint8), "curve": values[0].astype(np.float32)}
-
-
-def stored_run(folder: Path) -> Path:
-    load_or_run("run", PARAMETERS, measure, folder=folder, settings=SETTINGS)
-    (path,) = folder.glob("*.npz")
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> tuple[Path, bytes]:
-    path = stored_run(tmp_path_factory.mktemp("runs"))
-    return path, path.read_bytes()
-
-
-def packed(members: dict[str, bytes], compressed: bool) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as target:
-        for name, content in members.items():
-            target.writestr(name, content)
-    return file.getvalue()
-
-
-@st.composite
-def run_files(draw, content):
-    """The file changed as it lies there; or what is in it, with a sound zip file around it."""
-    if draw(st.booleans()):
-        return draw(changed(content))
-    with zipfile.ZipFile(io.BytesIO(content)) as file:
-        members = {name: file.read(name) for name in file.namelist()}
-    name = draw(st.sampled_from(sorted(members)))
-    kind = draw(st.sampled_from(["change", "change", "leave out", "rename"]))
-    if kind == "change":
-        members[name] = draw(changed(members[name], heads=(80, 140)))
-    else:
-        member = members.pop(name)
-        if kind == "rename":
-            members[draw(st.text("01/text.npy", min_size=1, max_size=12))] = member
-    return packed(members, draw(st.booleans()))
-
-
-def check_run(run: tuple[Path, bytes], content: bytes) -> None:
-    """A record with the settings asked for, or a RecordError that names the file and leaves it alone."""
-    path, _ = run
-    path.write_bytes(content)
-
-    def never(size, seed):
-        raise KeyboardInterrupt  # a setting that the changed text no longer holds is to be computed
-
-    with warnings.catch_warnings(), annotations_off():
-        warnings.simplefilter("ignore")
-        try:
-            record = load_or_run("run", PARAMETERS, never, folder=path.parent, settings=SETTINGS)
-        except RecordError as error:
-            told = str(error)
-        except KeyboardInterrupt:
-            told = path.name
-        else:
-            told = path.name
-            assert [done.setting for done in record.finished] == SETTINGS
-            assert record.describe().startswith("run (size=4); 2 of 2 settings loaded")
-            arrays = [array for done in record.finished for array in done.arrays.values()]
-            assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays)
-    assert path.name in told
-    assert path.read_bytes() == content
-
-
-@SOME
-@given(st.data())
-def test_a_changed_run_is_read_or_refused(run, data):
-    check_run(run, data.draw(run_files(run[1])))
-
-
-@pytest.mark.long
-@MANY
-@given(st.data())
-def test_a_changed_run_is_read_or_refused_many_times(run, data):
-    check_run(run, data.draw(run_files(run[1])))
-
-
-def test_a_run_is_read_before_it_is_changed(run):
-    path, content = run
-    path.write_bytes(content)
-    again = load_or_run("run", PARAMETERS, measure, folder=path.parent, settings=SETTINGS)
-    assert all(done.loaded for done in again.finished)

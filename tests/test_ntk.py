@@ -24,18 +24,23 @@ from dipfilters import (
     vanilla,
 )
 from dipfilters.filters import MemoryBudgetError
-from dipfilters.networks import Activation, Architecture, Convolution, Pooling
+from dipfilters.networks import Activation, Architecture, Convolution, Layer, Pooling, Resampled, Upsampling
 from dipfilters.patches import Padding
 from tests.oracles import beyond_border
 from tests.samples import DEVICES, flat_and_textured, generator, picture, refused
 
 ORACLE = Path(__file__).parent / "oracles_nt"
-C = Convolution
+C, A = Convolution, Activation()
 
 
 def two_layers(size: int, slope: float, padding: Padding) -> Architecture:
     hidden = (C(size), Activation(slope)) * 2
     return Architecture((*hidden, C(1)), padding)
+
+
+def added(half: tuple[Layer, ...], up: Upsampling, *around: Layer) -> Resampled:
+    """A scale whose two branches end in a 1×1 convolution and are added."""
+    return Resampled((*half, *around, C(1)), up, (C(1),), "sum")
 
 
 def last_only(network: Architecture) -> Architecture:
@@ -56,12 +61,32 @@ SAME_NETWORKS = {
     "pooling-nearest": autoencoder(2, 3, slope=0.2, up="nearest", padding="zero"),
     "pooling-bilinear": autoencoder(2, 3),
     "skip-concatenate": skip(2, 3, slope=0.2),
+    "skip-sum": Architecture(
+        (
+            *(C(3), A),
+            added((C(3, 2), A), "bilinear", added((C(3, 2), A), "bilinear"), C(3), A),
+            *(C(3), A, C(1)),
+        ),
+        "zero",
+    ),
+    "skip-sum-noise": Architecture(
+        (C(5), A, added((Pooling(), C(5), A), "nearest"), C(5), A, C(1)), "circular"
+    ),
+    "residual": Architecture(
+        (
+            *(C(3), A),
+            Resampled((Pooling(), C(3), A, C(1)), "nearest", (C(3), A, C(3)), "sum"),
+            *(C(3), A, C(1)),
+        ),
+        "circular",
+    ),
 }
 
-# What neural-tangents cannot say: reflection in each layer, unlike widths.
+# What neural-tangents cannot say: reflection in each layer, an added branch beside a ReLU, unlike widths.
 OTHERS = {
     "reflect-layers": two_layers(3, 0.0, "reflect"),
     "autoencoder-reflect": autoencoder(1, 3, padding="reflect"),
+    "skip-sum-relu": skip(1, 3, merge="sum"),
     "skip-narrow": skip(1, 3, slope=0.1, side_channels=0.25, up="nearest", padding="zero"),
     "vanilla-zero": vanilla(2, 3, padding="zero"),
 }
@@ -191,6 +216,9 @@ def kernels_by_matrices(layers, sigma, theta, size, padding):
                 sigma, theta = below, tangent
                 continue
             side, side_tangent, _, beside = kernels_by_matrices(layer.side, sigma, theta, size, padding)
+            if layer.merge == "sum":
+                sigma, theta = below + side, tangent + side_tangent
+                continue
             channels = inner + beside
             sigma = (inner * below + beside * side) / channels
             theta = (inner * tangent + beside * side_tangent) / channels

@@ -304,7 +304,7 @@ def function_of(path: Path, source: str) -> Callable[..., Any]:
         ("(1, 7)", "(True, 7)", {"SHAPES"}),
         ("sides = 3", "sides = 4", {"Kind"}),
         ("Adam(1e-3)", "Adam(2e-3)", {"RULE"}),
-        ("helper(size),", "size,", {"Kind", "RULE", "SHAPES", "helper", "measure", "training"}),
+        ("helper(size),", "size,", {"Kind", "RULE", "SHAPES", "helper", "measure", "parameters", "training"}),
         ("helper(size),", "helper(psnr(size)),", {"images", "measure"}),
         ('f"a {size}"', 'f"b {size}"', {"measure"}),
     ],
@@ -313,7 +313,7 @@ def test_the_code_of_a_function(tmp_path: Path, old: str, new: str, wanted: set[
     assert old in MODULE
     before = code_of(function_of(tmp_path / "one.py", MODULE))
     after = code_of(function_of(tmp_path / "other.py", MODULE.replace(old, new)))
-    assert set(before) == {"Kind", "RULE", "SHAPES", "helper", "measure", "training"}
+    assert set(before) == {"Kind", "RULE", "SHAPES", "helper", "measure", "parameters", "training"}
     assert {name for name, _ in before.items() ^ after.items()} == wanted
 
 

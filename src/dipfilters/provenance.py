@@ -32,7 +32,7 @@ _FIELD_KINDS = {"ClassVar", "InitVar", "KW_ONLY"}
 # `ctx` follows from the place, `kind` is the u of u"", the others are comments and their traces.
 _WITHOUT_MEANING = {"ctx", "kind", "type_comment", "type_ignores", "simple"}
 
-_FILE = re.compile(r"[\w./-]+\.(?:js|css|json)")
+_FILE = re.compile(r"[\w./-]+\.(?:js|css|json|mplstyle)")
 _SCRIPT_IMPORT = re.compile(r'^import\b[^;]*?\bfrom "\./([\w-]+\.js)";', re.MULTILINE | re.DOTALL)
 
 Piece = tuple[str, str]  # a module, by its name inside the package, and a name in it, or one of these:
