@@ -34,10 +34,11 @@ FILES = {
 
         def area(x):
             """Square."""
-            check(x)
+            check(x, "side")
             return x * x * UNIT
 
         def side(x):
+            check_size("side", x)
             if x < 0:
                 raise ValueError(f"x must not be negative, got {x}; use {LIMIT}")
             return np.sqrt(x)
@@ -53,7 +54,7 @@ FILES = {
             from dipfilters import shapes
             return sum(shapes.area(v) for v in values)
 
-        def check(x):
+        def check(x, name):
             assert x >= 0, "negative"
 
         def alone():
@@ -168,6 +169,9 @@ def changed(folder: Path, code: str, name: str, old: str, new: str) -> set[str]:
         ("area", "shapes.py", "def area(x):", "def area(x: float) -> float:  # squared", set()),
         ("side", "shapes.py", "must not be negative", "must be positive", set()),
         ("side", "shapes.py", "LIMIT: int = 5", "LIMIT: int = 6", set()),
+        ("area", "shapes.py", 'check(x, "side")', 'check(x, "length")', {"shapes"}),
+        ("side", "shapes.py", 'check_size("side", x)', 'check_size("length", x)', set()),
+        ("side", "shapes.py", 'check_size("side", x)', 'check_size("side", 2 * x)', {"shapes"}),
         ("side", "shapes.py", "raise ValueError", "raise TypeError", {"shapes"}),
         ("area", "sums.py", '"negative"', '"below zero"', set()),
         ("shapes.Shape", "shapes.py", "sides: int = 4", "sides: int = 5", {"shapes"}),

@@ -125,15 +125,6 @@ def test_one_and_true_and_1_point_0_are_three_settings(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
-def test_settings_are_added_and_picked_in_the_order_asked_for(tmp_path):
-    load(tmp_path, settings=SETTINGS[:1])
-    load(tmp_path, settings=iter(SETTINGS[::-1]))
-    assert calls == [3, 2, 1]
-    record = load(tmp_path, settings=SETTINGS[2:])
-    assert [done.setting for done in record.finished] == SETTINGS[2:]
-    assert calls == []
-
-
 def test_arrays_are_found_by_what_tells_them_apart(tmp_path):
     settings = [{"width": w, "seed": 0} for w in (4, 8)]
 
@@ -209,7 +200,7 @@ VALUES = {
 
 
 def compared(then: np.ndarray, now: np.ndarray) -> None:
-    done = StoredSetting({}, {"x": then}, 1.0, {}, loaded=True)
+    done = StoredSetting({}, {"x": then}, 1.0, {"hardware": "a"}, loaded=True)
     records._recheck("run", done, lambda: {"x": now}, {})
 
 
@@ -233,18 +224,12 @@ def test_a_recheck_knows_infinite_undefined_and_complex_values(then, now):
         (np.array([0, 0, 255], np.uint8), np.array([255, 0, 255], np.uint8)),
         (np.zeros(3), np.full(3, 1e-300)),
         (np.zeros(2), np.zeros(3)),
-        (np.ones(3000), np.where(np.arange(3000) < 4, 2.0, 1.0)),
-        (np.ones(3000), np.where(np.arange(3000) < 1, np.inf, 1.0)),
     ],
 )
 def test_a_recheck_refuses_another_result(then, now):
     with refused(RecordError, "x is more than 2% of its largest value off|x has another shape"):
         compared(then, now)
     compared(then, then + 0)
-
-
-def test_a_recheck_lets_single_entries_jump_where_there_are_thousands():
-    compared(np.ones(3000), np.where(np.arange(3000) < 3, 2.0, 1.0))
 
 
 def test_a_recheck_that_fails_renews_nothing_and_one_without_a_stored_run_computes_it(tmp_path):
@@ -321,11 +306,6 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_computed(tmp_path):
 def test_results_that_cannot_be_stored_are_refused(result, message):
     with refused(RecordError, message):
         records._arrays(result)
-
-
-def test_a_value_that_is_given_twice_is_refused_by_the_call(tmp_path):
-    with annotations_off(), pytest.raises(TypeError, match="multiple values for keyword argument 'size'"):
-        load(tmp_path, settings=[{"size": 3, "seed": 0}])
 
 
 # ----------------------------------------------------------------------------------------- damaged files

@@ -170,36 +170,3 @@ def test_other_denoisers_are_stored_with_provenance_and_licence() -> None:
     assert {(row["picture"], row["seed"]) for row in stored["rows"]} == {
         (p, s) for p in ("camera", "astronaut", "chelsea", "coffee", "brick") for s in (0, 1)
     }
-
-
-def outputs(stem: str) -> str:
-    """All that the published chapter prints."""
-    cells = notebooks.code_cells(notebooks.read(ROOT / "notebooks" / f"{stem}.ipynb"))
-    return "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-
-
-def test_chapter_7_shows_the_other_denoisers_that_are_stored() -> None:
-    """`make bench` renews them; then chapter 7 must be run again."""
-    stored, shown = json.loads((DATA / "denoisers.json").read_text("utf-8")), outputs("07-deep-image-prior")
-    for method in {row["method"] for row in stored["rows"]}:
-        values = [row["psnr"] for row in stored["rows"] if row["method"] == method]
-        line = f"{method:44}{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}\n"
-        assert line in shown, "make execute CHAPTER=07"
-
-
-def test_chapters_6_and_7_show_the_published_figures_that_are_stored() -> None:
-    published, shown = (
-        json.loads((DATA / "published.json").read_text("utf-8")),
-        outputs("07-deep-image-prior"),
-    )
-    theirs = published["psnr"]
-    for name, *both in zip(theirs["columns"], theirs["picture"], theirs["noise"], strict=True):
-        assert f"{name:38}" + "".join(f"{value:10.1f}" for value in both) + "\n" in shown
-    for name, value in published["deep image prior"].items():
-        if name not in ("what", "source"):
-            assert f"{name:38}{value:10.2f}\n" in shown
-    weights, shown = published["weights"], outputs("06-sgd-versus-adam")
-    for name in ("l2 Adam", "l2 gradient descent", "linf Adam", "linf gradient descent"):
-        slope = np.polyfit(np.log(weights["channels"]), np.log(weights[name]), 1)[0]
-        row = rf"  {name.partition(' ')[2]:20}all  .* {slope:.2f}\n"
-        assert re.search(row, shown), row

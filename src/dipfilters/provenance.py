@@ -2,7 +2,7 @@
 
 Code is read, never run. A result depends on the functions, classes and values that its own code names, on
 what these name in turn, and on the files (scripts, styles, data) whose names stand in them. Each such piece
-has a digest that docstrings, comments, annotations and the texts of raised errors do not change. Where a use
+has a digest that docstrings, comments, annotations and the words of error messages do not change. Where a use
 cannot be resolved, a whole module counts: too many pieces rather than too few.
 """
 
@@ -103,6 +103,12 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return self.generic_visit(ast.Assert(test=node.test))
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """What ``check_shape`` and the like are given as words is for their messages."""
+        if getattr(node.func, "id", "").startswith("check_"):
+            node.args = [arg for arg in node.args if not isinstance(getattr(arg, "value", None), str)]
+        return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
