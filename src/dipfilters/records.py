@@ -208,9 +208,9 @@ def _recheck(
             same = np.allclose(now, then, rtol=0.0, atol=atol, equal_nan=True)
         if not same:
             raise RecordError(
-                f"{name}, {done.setting}: {key} is more than {_TOLERANCE:.0%} of its largest value off what is "
-                f"stored; compare on the hardware that made it, {done.stamp['hardware']}; if it differs there "
-                f"too, the code of now gives another result: run it anew with recompute=True"
+                f"{name}, {done.setting}: {key} is more than {_TOLERANCE:.0%} of its largest value off what "
+                f"is stored; compare on the hardware that made it, {done.stamp['hardware']}; if it differs "
+                f"there too, the code of now gives another result: run it anew with recompute=True"
             )
 
 
