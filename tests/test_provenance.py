@@ -268,6 +268,7 @@ MODULE = '''
 from dipfilters import Adam, psnr
 
 FACTOR = 3
+size = 4
 SHAPES = {"plain": (1, 7), "deep": (3, [0.5, None])}
 OTHER = {"a": object()}
 RULE = Adam(1e-3)
@@ -302,6 +303,7 @@ def function_of(path: Path, source: str) -> Callable[..., Any]:
         ("    return 2 * x", "\n    # twice\n    return  2*x", set()),
         ("    return 1", "    return 2", set()),
         ("FACTOR = 3", "FACTOR = 4", set()),
+        ("size = 4", "size = 5", set()),
         ("object()", "object", set()),
         ("2 * x", "3 * x", {"helper"}),
         ("0.5, None", "0.6, None", {"SHAPES"}),

@@ -9,6 +9,7 @@ cannot be resolved, a whole module counts: too many pieces rather than too few.
 from __future__ import annotations
 
 import ast
+import dis
 import hashlib
 import inspect
 import os
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
@@ -362,8 +363,7 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
         found[piece.__name__] = digest(_canonical(body))
         found |= package.digests([source], piece.__name__)
         scope = piece.__globals__
-        names = {node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)}
-        for name in sorted(names & scope.keys()):
+        for name in sorted(_global_names(piece.__code__) & scope.keys()):
             value = scope[name]
             if isinstance(value, ModuleType):
                 origin, kind = value.__name__, _WHOLE
@@ -382,6 +382,12 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
             if _is_plain(value):
                 found[name] = digest(repr(value))
     return dict(sorted(found.items()))
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """The names that a function, or one inside it, takes from the module around it."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(_global_names(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def _is_plain(value: Any) -> bool:
