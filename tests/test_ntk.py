@@ -100,6 +100,8 @@ NETWORKS: dict[str, Architecture] = {**SAME_NETWORKS, **OTHERS}
 def test_every_case_of_neural_tangents_is_compared():
     provenance = json.loads((ORACLE / "provenance.json").read_text("utf-8"))
     assert set(provenance["cases"]) == set(SAME_NETWORKS) == {path.stem for path in ORACLE.glob("*.npz")}
+    pinned = (line.split("==") for line in (ORACLE / "requirements.txt").read_text("utf-8").split())
+    assert dict(pinned).items() <= provenance["versions"].items()
 
 
 @pytest.mark.parametrize("name", SAME_NETWORKS)
