@@ -111,18 +111,6 @@ def test_positive_semi_definite(kernel, sets):
     assert float(eigenvalues[0]) >= -1e-10 * max(float(eigenvalues[-1]), 1e-12)
 
 
-@pytest.mark.parametrize(
-    "kernel", [arc_cosine_kernel(), one_layer_tangent_kernel()], ids=["arc-cosine", "tangent"]
-)
-@repeatable
-@given(sets=patch_sets(), a=st.floats(0.1, 10), b=st.floats(0.1, 10))
-def test_brighter_patches_scale_the_arc_cosine_kernels(kernel, sets, a, b):
-    """k(a p, b q) = a b k(p, q) for a, b > 0: a ReLU has no scale. As exact as an angle near 0, 4e-8."""
-    p = sets[0]
-    q = p.flip(0)
-    assert torch.allclose(kernel(a * p, b * q), a * b * kernel(p, q), rtol=1e-12, atol=a * b * 4 * 4e-8)
-
-
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_patches_of_float32_are_compared_in_float64(kernel):
     p, q = torch.randn(4, 9, generator=generator(0)), torch.randn(5, 9, generator=generator(1))

@@ -78,25 +78,6 @@ def test_no_pixel_of_the_estimate_has_seen_itself():
     assert float(np.abs(jacobian).max()) > 1e-3
 
 
-def test_the_error_shows_in_the_noisy_picture():
-    """For weights that do not depend on the noise, ‖y − z‖²/N − σ² − ‖x − z‖²/N has the mean 0: over 200
-    draws of the noise within 3 standard errors. A filter that keeps half of its pixel does not pass.
-    """
-    network, clean, sigma = small(), picture(1, 8, 8), 0.1
-
-    def gap(noisy, z):
-        return float((noisy - z).square().mean() - (clean - z).square().mean()) - sigma**2
-
-    draws = [
-        clean + sigma * torch.randn(1, 8, 8, generator=generator(seed), dtype=torch.float64)
-        for seed in range(200)
-    ]
-    hidden = np.array([gap(noisy, masked_estimate(network, noisy)) for noisy in draws])
-    seen = np.array([gap(noisy, 0.5 * noisy) for noisy in draws])
-    assert within(hidden.mean(), 0.0, hidden.std(ddof=1) / math.sqrt(200))
-    assert not within(seen.mean(), 0.0, seen.std(ddof=1) / math.sqrt(200))
-
-
 # ------------------------------------------------------------------------------------------ jitter
 
 
@@ -148,20 +129,6 @@ def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
     drawn = [again(k) for k in range(11)]
     losses = by_hand(twin, drawn.__getitem__, noisy, torch.optim.SGD(twin.parameters(), lr=1e-3), steps=10)
     assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
-
-
-def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
-    """Pure noise of variance 0.04, to be made of itself.
-
-    A network that sees it comes closer and closer to it; where each pixel is hidden, none of it can be told
-    from the others, and the best guess, the mean, has that variance for its error.
-    """
-    noise = 0.5 + 0.2 * torch.randn(1, 16, 16, generator=generator(0), dtype=torch.float64)
-    plain, hidden = small(), small()
-    last = run(plain, noise, noise, optimizer=Adam(1e-2), steps=150)[-1]
-    run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, step_inputs=masked(noise))
-    assert float((last.estimate - noise).square().mean()) < 0.02
-    assert float((masked_estimate(hidden, noise) - noise).square().mean()) > 0.03
 
 
 def test_a_start_of_inputs_that_change_is_not_subtracted():

@@ -179,43 +179,6 @@ def test_rows_of_the_iterated_filter(normalize):
 # ----------------------------------------------------------------------------------- measured by drawing
 
 
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_measured_bias_and_variance_lie_within_three_standard_errors(normalize):
-    """For a fixed W and M draws of the noise.
-
-    An estimate is A (x + σ n), A = I − R, so that the mean of M of them misses x by −R x + A m,
-    m ~ N(0, σ²/M), and each differs from the mean by Gaussian noise independent of it. With C channels and
-    n = C N values, the variance of a Gaussian quadratic form being 2‖·‖_F²:
-
-        Var(V) = 2 C σ⁴ ‖AᵀA‖_F² / (n² (M − 1))                         V: the measured variance
-        Var(B) = ( 4 σ²/M ‖Aᵀ R x‖² + 2 C σ⁴/M² ‖AᵀA‖_F² ) / n² + Var(V)/M²    B: bias² less V/M
-    """
-    draws, channels = 1000, 3
-    clean = 0.5 * flat_and_textured(channels, 9, 8) + 0.3 * picture(channels, 9, 8)
-    filter = make(clean, normalize)
-    form = SpectralTwicing(filter)
-    matrix, n = filter.dense().numpy(), clean.numel()
-    chance = generator(7)
-    noisy = torch.stack([add_noise(clean, SIGMA, generator=chance) for _ in range(draws)])
-    for k in (1, 4, 25):
-        # The channels of all draws are channels of one picture: the filter takes each by itself.
-        estimates = twicing(filter, noisy.reshape(-1, 9, 8), steps=k).reshape(noisy.shape)
-        bias, variance = (value.item() for value in measured_bias_variance(estimates, clean))
-
-        residual = residual_matrix(matrix, k)
-        a = np.eye(len(matrix)) - residual
-        spread = 2 * channels * SIGMA**4 * np.sum((a.T @ a) ** 2) / n**2
-        slope = 4 * SIGMA**2 * np.sum((a.T @ residual @ columns(clean)) ** 2) / n**2
-        error_of_variance = math.sqrt(spread / (draws - 1))
-        error_of_bias = math.sqrt(slope / draws + spread / draws**2 + spread / (draws - 1) / draws**2)
-
-        assert within(variance, form.variance(SIGMA, k).item(), error_of_variance), k
-        assert within(bias, form.bias_squared(clean, k).item(), error_of_bias), k
-        # The standard errors are small enough to tell: below 6 % of what is measured.
-        assert error_of_variance < 0.06 * variance
-        assert error_of_bias < 0.06 * bias
-
-
 def test_bias_and_variance_are_measured_as_the_oracle_does():
     """The same two sums in numpy, for one estimate a draw and for several."""
     clean = picture(3, 5, 4)
