@@ -64,7 +64,7 @@ def stopped(x: torch.Tensor) -> torch.Tensor:
 WORK: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "noise": lambda x: add_noise(x, 0.1, generator=generator(3)),
     "patches": lambda x: extract_patches(x, 3),
-    **{name: lambda x, kernel=kernel: kernel(x[0], x[0] + 0.1) for name, kernel in KERNELS.items()},
+    "kernels": lambda x: torch.stack([kernel(x[0], x[0] + 0.1) for kernel in KERNELS.values()]),
     "row": lambda x: filter(x).row((3, 4)),
     "dense": lambda x: filter(x).dense(),
     "apply": lambda x: filter(x).apply(x),

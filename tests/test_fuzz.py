@@ -19,7 +19,7 @@ from PIL import Image
 
 from dipfilters import PictureError, load_image
 from dipfilters.images import picture_path
-from tests.samples import annotations_off, refused
+from tests.samples import annotations_off
 
 SOME = settings(
     max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -157,13 +157,3 @@ def test_a_changed_picture_is_read_or_refused(tmp_path_factory, case):
 @given(picture_files())
 def test_a_changed_picture_is_read_or_refused_many_times(tmp_path_factory, case):
     check_picture(tmp_path_factory.getbasetemp(), *case)
-
-
-@pytest.mark.long
-@MANY
-@given(st.binary(max_size=300), st.sampled_from(["noise.png", "noise.jpg", "noise.tif"]))
-def test_noise_is_no_picture(tmp_path_factory, content, name):
-    path = tmp_path_factory.getbasetemp() / name
-    path.write_bytes(content)
-    with refused(PictureError, f"{name}' cannot be read as a picture"):
-        load_image(path)

@@ -338,9 +338,9 @@ def test_gradients_are_kept():
 def test_pictures_and_pixels_of_another_size_are_refused():
     image, other = picture(1, 5, 4), picture(1, 4, 5)
     form = SpectralTwicing(make(image, "rows"))
-    for call in (form.estimate, form.bias_squared):
+    for closed in (form.estimate, form.bias_squared):
         with refused(PictureError, r"must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
-            call(other, 1)
+            closed(other, 1)
     with refused(IndexError, r"pixel \(5, 0\) lies outside the picture of 5×4 pixels"):
         form.row((5, 0), 3)
     two, colour = torch.stack([image, image]), image.expand(3, 5, 4)
