@@ -1,4 +1,4 @@
-"""Kernels against quadrature, random features, a network's own gradient, and written-out formulas."""
+"""Kernels against quadrature and written-out formulas, and what must hold of them."""
 
 from __future__ import annotations
 
