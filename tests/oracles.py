@@ -48,7 +48,6 @@ def non_local_means_by_loops(
     bandwidth: float,
     spatial: float = math.inf,
     padding: str = "reflect",
-    window: float = math.inf,
 ) -> Array:
     """Four nested loops: every pixel is averaged with those around it, by the likeness of their patches."""
     channels, height, width = image.shape
@@ -59,8 +58,6 @@ def non_local_means_by_loops(
             total, weights = np.zeros(channels), 0.0
             for t in range(height):
                 for u in range(width):
-                    if max(abs(r - t), abs(s - u)) > window:
-                        continue
                     difference = patches[r * width + s] - patches[t * width + u]
                     likeness = math.exp(-sum(difference**2) / len(difference) / bandwidth**2)
                     nearness = math.exp(-((r - t) ** 2 + (s - u) ** 2) / spatial**2)

@@ -1,4 +1,4 @@
-"""What the package's tests share: small pictures, kernels, devices, and how to knock at a door."""
+"""What the package's tests share: small pictures, kernels, and how to knock at a door."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ from dipfilters.filters import Filter
 # Pictures here are so small that two threads wait for each other longer than they work, above all where
 # another process holds a core: a hundredfold, seen.
 torch.set_num_threads(1)
-
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")),
-]
 
 KERNELS = {
     "gaussian": gaussian_kernel(0.3),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dipfilters import PictureError, load_image
 from dipfilters.images import picture_path
-from tests.samples import annotations_off, refused
+from tests.samples import annotations_off
 
 SOME = settings(
     max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -29,12 +29,12 @@ MANY = settings(SOME, max_examples=12_000, derandomize=False, print_blob=True)
 
 
 @st.composite
-def changed(draw, content, heads=(40, 200)):
+def changed(draw, content):
     """One to six changes: another value, a part cut out, doubled or put in, the rest left out."""
     new = bytearray(content)
     for _ in range(draw(st.integers(1, 6))):
         # What stands in the first bytes decides more than what follows.
-        end = min(len(new), draw(st.sampled_from([*heads, len(content)])))
+        end = min(len(new), draw(st.sampled_from([40, 200, len(content)])))
         place = draw(st.integers(0, max(end - 1, 0)))
         span = draw(st.integers(1, 8))
         kind = draw(st.sampled_from(["byte", "byte", "word", "cut", "double", "put in", "end"]))
@@ -131,12 +131,9 @@ def check_picture(folder: Path, name: str, content: bytes) -> None:
         try:
             image = load_image(path)
         except PictureError as error:
-            told = str(error)
-        else:
-            told = ""
-    if told:
-        assert name in told
-        return
+            if name in str(error):
+                return
+            raise
     assert image.ndim == 3
     assert image.shape[0] in (1, 3)
     assert image.dtype == torch.float32
@@ -160,13 +157,3 @@ def test_a_changed_picture_is_read_or_refused(tmp_path_factory, case):
 @given(picture_files())
 def test_a_changed_picture_is_read_or_refused_many_times(tmp_path_factory, case):
     check_picture(tmp_path_factory.getbasetemp(), *case)
-
-
-@pytest.mark.long
-@MANY
-@given(st.binary(max_size=300), st.sampled_from(["noise.png", "noise.jpg", "noise.tif"]))
-def test_noise_is_no_picture(tmp_path_factory, content, name):
-    path = tmp_path_factory.getbasetemp() / name
-    path.write_bytes(content)
-    with refused(PictureError, f"{name}' cannot be read as a picture"):
-        load_image(path)

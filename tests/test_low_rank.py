@@ -11,10 +11,8 @@ from dipfilters import (
     KernelFilter,
     SpectralTwicing,
     TangentFilter,
-    arc_cosine_kernel,
     autoencoder,
     gaussian_kernel,
-    one_layer_tangent_kernel,
     twicing,
     vanilla,
 )
@@ -136,26 +134,12 @@ def test_a_networks_filter_from_all_columns_is_its_dense_one(architecture):
     assert torch.allclose(approximation.dense(), filter.dense(), rtol=0, atol=1e-7)
 
 
-def test_a_network_of_one_layer_is_the_filter_of_its_kernel():
-    image = picture(1, 9, 7)
-    for kind, kernel in (("tangent", one_layer_tangent_kernel()), ("standard", arc_cosine_kernel())):
-        options: Any = {"normalize": 0.3, "parametrization": kind}
-        network = TangentFilter(image, vanilla(1, 5), **options)
-        patches = KernelFilter(image, kernel, patch_size=5, normalize=0.3)
-        assert torch.allclose(network.dense(), patches.dense(), rtol=0, atol=1e-7)
-
-
 # ----------------------------------------------------------------------------------------------- doors
 
 
-@pytest.mark.parametrize("columns", [0, -3, True, 2.0])
-def test_a_number_of_columns_that_is_none_is_refused(columns):
-    with refused(ValueError, f"columns must be a whole number and at least 1, got {columns}"):
-        make().low_rank(columns, generator=generator(0))
-
-
-def test_more_columns_than_pixels_and_an_unknown_sampling_are_refused():
-    with refused(ValueError, "columns must not exceed the 56 pixels, got 57"):
-        make().low_rank(57, generator=generator(0))
+def test_columns_and_samplings_that_are_none_are_refused():
+    for columns in (0, 57):
+        with refused(ValueError, f"columns must (be .* at least 1|not exceed the 56 pixels), got {columns}"):
+            make().low_rank(columns, generator=generator(0))
     with refused(ValueError, "sampling must be one of 'uniform', 'adaptive', got 'best'"):
         make().low_rank(3, generator=generator(0), sampling=UNKNOWN)

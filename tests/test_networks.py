@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -19,17 +18,11 @@ from dipfilters.networks import (
     Resampled,
     ScaledConvolution,
     upsample,
-    with_gains,
 )
-from dipfilters.patches import pad
-from tests.samples import DEVICES, generator, picture, refused
+from tests.samples import generator, picture, refused
 
-# Names that the type checker would refuse before the package does.
-NO_PADDING: Any = "same"
-NO_DEPTH: Any = math.nan
-NO_DOWN: Any = "max"
-NO_UP: Any = "cubic"
-NO_PARAMETRIZATION: Any = "ntk"
+UNKNOWN: Any = "unknown"  # which the type checker would refuse before the package does
+CONV = Convolution(3)
 
 FAMILIES = {
     "vanilla": vanilla(2, 3),
@@ -48,16 +41,6 @@ def scaled(network: nn.Module) -> list[ScaledConvolution]:
 # --------------------------------------------------------------------------------------- descriptions
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_descriptions_are_frozen_values(name):
-    architecture = FAMILIES[name]
-    assert hash(architecture) == hash(
-        architecture.train_only([True] * len(list(architecture.convolutions())))
-    )
-    with pytest.raises(FrozenInstanceError, match="padding"):
-        architecture.padding = "zero"  # type: ignore[misc]
-
-
 def test_the_layers_of_each_family_written_out():
     conv, act = Convolution(3), Activation()
     assert vanilla(2, 3).layers == (conv, act, conv, act, Convolution(1))
@@ -69,11 +52,6 @@ def test_the_layers_of_each_family_written_out():
     assert two == (conv, act, Resampled(deeper, "nearest", side), conv, act, Convolution(1))
 
 
-def test_the_receptive_radius():
-    assert vanilla(3, 5).radius == 6
-    assert autoencoder(1, 5).radius == 0
-
-
 def test_only_some_layers_trained():
     flags = [True, False, True, False, True]
     chosen = skip(1, 3).train_only(flags)
@@ -82,54 +60,34 @@ def test_only_some_layers_trained():
     assert [layer.weight.requires_grad for layer in scaled(network)] == flags
 
 
-def test_gains_stand_before_activations():
-    layers = vanilla(1, 3, slope=0.5).layers
-    assert [gain for _, gain in with_gains(layers)] == [math.sqrt(2 / 1.25), 1.0, 1.0]
+NO_BRANCH = "a skip branch is made of convolutions of stride 1 and activations"
+NO_ENDS = "a network must begin and end with a convolution"
+NOT_PLAIN = "pad_once is for networks without strides, pooling and skips"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: vanilla(0, 3), "depth must be a whole number and at least 1, got 0"),
-        (lambda: vanilla(NO_DEPTH, 3), "depth must be a whole number and at least 1, got nan"),
-        (lambda: vanilla(True, 3), "depth must be a whole number and at least 1, got True"),
         (lambda: vanilla(1, 4), "kernel_size must be odd, got 4; use 5"),
-        (lambda: vanilla(1, -1), "kernel_size must be a whole number and at least 1, got -1"),
         (lambda: vanilla(1, 3, slope=1.0), "slope must be at least 0 and below 1, got 1.0"),
-        (lambda: vanilla(1, 3, slope=math.nan), "slope must be at least 0 and below 1, got nan"),
-        (lambda: vanilla(1, 3, padding=NO_PADDING), "padding must be one of 'reflect', .*, got 'same'"),
+        (lambda: vanilla(1, 3, padding=UNKNOWN), "padding must be one of 'reflect', .*, got 'unknown'"),
         (lambda: autoencoder(0, 3), "scales must be a whole number and at least 1, got 0"),
-        (lambda: autoencoder(1, 3, down=NO_DOWN), "down must be one of 'pool', 'stride', got 'max'"),
-        (lambda: autoencoder(1, 3, up=NO_UP), "up must be one of 'nearest', 'bilinear', got 'cubic'"),
+        (lambda: autoencoder(1, 3, down=UNKNOWN), "down must be one of 'pool', 'stride', got 'unknown'"),
+        (lambda: autoencoder(1, 3, up=UNKNOWN), "up must be one of 'nearest', 'bilinear', got 'unknown'"),
         (lambda: skip(1, 3, side_channels=0.0), "channels must be positive and finite, got 0.0"),
+        (lambda: skip(1, 3, side_channels=0.5, merge="sum"), "a branch that is added has side_channels = 1"),
         (lambda: Convolution(3, stride=3), "stride must be one of 1, 2, got 3"),
         (lambda: vanilla(1, 3).train_only([True]), "trained needs 2 flags, one a convolution, got 1"),
         (lambda: Resampled((Pooling(),), "nearest"), "the layers below must hold a convolution"),
-        (
-            lambda: Resampled((Convolution(3),), "nearest", (Pooling(),)),
-            "a skip branch is made of convolutions of stride 1 and activations",
-        ),
-        (
-            lambda: Resampled((Convolution(3),), "nearest", (Convolution(3, stride=2),)),
-            "a skip branch is made of convolutions of stride 1 and activations",
-        ),
-        (lambda: Architecture((), "zero"), "a network must begin and end with a convolution"),
-        (
-            lambda: Architecture((Convolution(3), Activation()), "zero"),
-            "a network must begin and end with a convolution",
-        ),
-        (
-            lambda: Architecture((Convolution(3), Pooling(), Activation(), Convolution(1)), "zero"),
-            "an activation must stand right after a convolution",
-        ),
-        (
-            lambda: Architecture((Convolution(3), Pooling(), Convolution(1)), "zero", pad_once=True),
-            "pad_once is for networks without strides, pooling and skips",
-        ),
-        (
-            lambda: Architecture((Convolution(3, 2), Convolution(1)), "zero", pad_once=True),
-            "pad_once is for networks without strides, pooling and skips",
-        ),
+        (lambda: Resampled((CONV,), "nearest", (Pooling(),)), NO_BRANCH),
+        (lambda: Resampled((CONV,), "nearest", (Convolution(3, stride=2),)), NO_BRANCH),
+        (lambda: Resampled((CONV,), "nearest", (CONV, Activation()), "sum"), "must end in a convolution"),
+        (lambda: Architecture((), "zero"), NO_ENDS),
+        (lambda: Architecture((CONV, Activation()), "zero"), NO_ENDS),
+        (lambda: Architecture((CONV, Pooling(), Activation(), CONV), "zero"), "right after a convolution"),
+        (lambda: Architecture((CONV, Pooling(), CONV), "zero", pad_once=True), NOT_PLAIN),
+        (lambda: Architecture((Convolution(3, 2), CONV), "zero", pad_once=True), NOT_PLAIN),
     ],
 )
 def test_descriptions_that_make_no_network_are_refused(make, message):
@@ -141,7 +99,7 @@ def test_descriptions_that_make_no_network_are_refused(make, message):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("size", [(8, 8), (9, 11), (13, 7)])
+@pytest.mark.parametrize("size", [(8, 8), (13, 7)])
 def test_the_output_has_the_size_of_the_input(name, size):
     network = build(FAMILIES[name], channels=2, width=4, outputs=3, generator=generator(0))
     assert network(picture(2, *size, dtype=torch.float32)[None]).shape == (1, 3, *size)
@@ -194,17 +152,6 @@ def test_the_generator_decides_and_no_global_seed():
     assert not any(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_network_that_pads_once_sees_patches():
-    """One hidden layer by hand: √(2/d) relu of patches, then 1/√M; reflected where the picture ends."""
-    network = build(vanilla(1, 3), channels=1, width=5, generator=generator(3)).double()
-    image = picture(1, 4, 6)
-    first, last = scaled(network)
-    patches = nn.functional.unfold(pad(image[None], 1, "reflect"), 3)[0]
-    hidden = (math.sqrt(2 / 9) * first.weight.flatten(1) @ patches).clamp_min(0)
-    expected = (last.weight.flatten(1) @ hidden / math.sqrt(5)).reshape(1, 1, 4, 6)
-    assert torch.allclose(network(image[None]), expected, rtol=1e-12, atol=1e-12)
-
-
 def test_upsampling_treats_both_directions_alike():
     """Middles of pixels are compared, so a mirrored picture gives the mirrored result, at odd sizes too.
 
@@ -219,24 +166,13 @@ def test_upsampling_treats_both_directions_alike():
     )
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_network_lives_where_its_generator_does(device):
-    chance = torch.Generator(device).manual_seed(0)
-    network = build(skip(1, 3), channels=1, width=4, generator=chance)
-    assert {p.device.type for p in network.parameters()} == {device}
-
-
-@pytest.mark.parametrize("options", [{"channels": 0, "width": 4}, {"channels": 1, "width": 0}])
-def test_networks_without_channels_are_refused(options):
-    with refused(ValueError, "must be a whole number and at least 1, got 0"):
-        build(vanilla(1, 3), generator=generator(0), **options)
-    with refused(ValueError, "outputs must be a whole number and at least 1, got 0"):
-        build(vanilla(1, 3), channels=1, width=1, outputs=0, generator=generator(0))
-
-
-def test_an_unknown_parametrisation_is_refused():
-    with refused(ValueError, "parametrization must be one of 'tangent', 'standard', got 'ntk'"):
-        build(vanilla(1, 3), channels=1, width=1, generator=generator(0), parametrization=NO_PARAMETRIZATION)
+def test_networks_without_channels_and_unknown_ones_are_refused():
+    options: dict[str, Any] = {"channels": 1, "width": 4, "generator": generator(0)}
+    for name in ("channels", "width", "outputs"):
+        with refused(ValueError, f"{name} must be a whole number and at least 1, got 0"):
+            build(vanilla(1, 3), **options | {name: 0})
+    with refused(ValueError, "parametrization must be one of 'tangent', 'standard', got 'unknown'"):
+        build(vanilla(1, 3), **options, parametrization=UNKNOWN)
 
 
 def test_pictures_too_small_for_the_network_are_refused():

@@ -13,22 +13,18 @@ from dipfilters.parameters import check_positive, check_share, check_whole
 from tests.samples import refused
 
 
-def test_the_processor_by_name():
+def test_auto_takes_the_card_if_there_is_one():
+    assert choose_device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert choose_device("cpu") == torch.device("cpu")
 
 
-def test_auto_takes_the_card_if_there_is_one():
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert choose_device() == choose_device("auto")
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cpu:x"])
+@pytest.mark.parametrize("name", ["gpu", "cpu:x"])
 def test_an_unknown_device_is_refused(name):
     with refused(ValueError, rf'device must be "auto", "cpu" or "cuda", got \'{name}\''):
         choose_device(name)
 
 
-@pytest.mark.parametrize("name", ["mps", "meta"])
+@pytest.mark.parametrize("name", ["mps"])
 def test_a_device_without_float64_is_refused_with_the_remedy(name):
     with refused(ValueError, f'device \'{name}\' is not known to have float64; use "auto", "cpu" or "cuda"'):
         choose_device(name)
@@ -39,11 +35,6 @@ def test_a_device_without_float64_is_refused_with_the_remedy(name):
 def test_an_absent_card_is_refused_with_the_remedy(name):
     with refused(ValueError, f'device is \'{name}\', but torch sees 0 CUDA cards here; use "auto" or "cpu"'):
         choose_device(name)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_present_card_is_taken():
-    assert choose_device("cuda").type == "cuda"
 
 
 def test_a_second_card_where_there_is_one_is_refused(monkeypatch):
@@ -57,21 +48,17 @@ def test_a_second_card_where_there_is_one_is_refused(monkeypatch):
 def test_each_profile_has_its_settings():
     assert choose_profile("quick", quick=64, full=128) == 64
     assert choose_profile("full", quick=64, full=128) == 128
+    with refused(ValueError, "profile must be one of 'quick', 'full', got 'fast'"):
+        choose_profile("fast", quick=1, full=2)
 
 
-@pytest.mark.parametrize("name", ["fast", "", "Quick"])
-def test_an_unknown_profile_is_refused(name):
-    with refused(ValueError, f"profile must be one of 'quick', 'full', got '{name}'"):
-        choose_profile(name, quick=1, full=2)
-
-
-@pytest.mark.parametrize("value", [1, 7, np.int64(1), np.uint8(3)])
+@pytest.mark.parametrize("value", [7, np.int64(1)])
 def test_whole_numbers_of_any_kind_are_ints(value):
     assert type(check_whole("size", value, 1)) is int
     assert check_whole("size", value, 1) == value
 
 
-@pytest.mark.parametrize("value", [0, np.int64(0), 2.0, math.nan, True, np.bool_(True), "2", None])
+@pytest.mark.parametrize("value", [0, np.int64(0), 2.0, math.nan, True, None])
 def test_what_is_no_whole_number_is_refused(value):
     with refused(ValueError, r"size must be a whole number and at least 1, got "):
         check_whole("size", value, 1)

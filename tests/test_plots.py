@@ -19,12 +19,6 @@ def book_style():
         plt.close("all")
 
 
-def test_panels_make_as_many_axes_as_asked_and_remove_the_rest():
-    figure, axes = plots.panels(5, columns=3, height=2.0, width=6.0)
-    assert len(axes) == len(figure.axes) == 5
-    assert tuple(figure.get_size_inches()) == (6.0, 4.0)
-
-
 def test_pictures_share_one_grey_scale():
     _, axes = plots.panels(2)
     dim, bright = 0.1 * torch.ones(1, 4, 5), 0.9 * torch.ones(1, 4, 5)
@@ -73,9 +67,3 @@ def test_signed_values_have_zero_in_the_middle_of_the_scale():
     plots.show_signed(axes[1], values, top=8.0)
     assert axes[0].images[0].get_clim() == (-3.0, 3.0)
     assert axes[1].images[0].get_clim() == (-8.0, 8.0)
-
-
-def test_row_labels_stand_at_the_first_picture_of_each_row():
-    _, axes = plots.panels(6, columns=3)
-    plots.label_rows(axes, 3, ["above", "below"])
-    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["above"], [], [], ["below"], [], []]

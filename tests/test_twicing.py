@@ -32,7 +32,6 @@ from tests.oracles import (
     twicing_by_recursion,
 )
 from tests.samples import (
-    DEVICES,
     Diagonal,
     flat_and_textured,
     generator,
@@ -101,18 +100,18 @@ def test_a_number_gives_a_picture_and_a_list_a_stack():
     form = SpectralTwicing(filter)
     for run in (lambda steps: twicing(filter, image, steps=steps), lambda steps: form.estimate(image, steps)):
         assert run(3).shape == (1, 6, 7)
-        assert run([3]).shape == (1, 1, 6, 7)
         assert run(range(1, 4)).shape == (3, 1, 6, 7)
         assert torch.allclose(run([1, 3])[1], run(3), rtol=0, atol=1e-13)
-        assert torch.allclose(run((0, 3))[1], run(3), rtol=0, atol=1e-13)
+    for measure in (lambda k: form.bias_squared(image, k), lambda k: form.variance(SIGMA, k)):
+        assert torch.allclose(measure([1, 3])[1], measure(3), rtol=1e-12, atol=0)
+    assert form.degrees_of_freedom(3).shape == ()
 
 
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_the_dtype_is_kept_and_the_input_untouched(normalize):
+def test_the_dtype_is_kept_and_the_input_untouched():
     """float32 pictures: fifty roundings of values near 1 are 50·2^-24 = 3e-6."""
     image = picture(1, 9, 8, dtype=torch.float32)
     before = image.clone()
-    filter = make(image, normalize)
+    filter = make(image, "rows")
     form = SpectralTwicing(filter)
     iterated, spectral = twicing(filter, image, steps=50), form.estimate(image, 50)
     assert iterated.dtype == spectral.dtype == torch.float32
@@ -144,11 +143,6 @@ def test_errors_and_freedom_are_those_of_the_explicit_matrix(normalize, kernel):
         expected = SIGMA**2 * np.sum((identity - residual) ** 2) / 63
         assert variance[i].item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
         assert freedom[i].item() == pytest.approx(np.trace(identity - residual), rel=1e-10, abs=1e-12)
-        # One number of steps gives one number, the same.
-        assert form.bias_squared(image, k).shape == ()
-        assert form.bias_squared(image, k).item() == pytest.approx(bias[i].item(), rel=1e-12)
-        assert form.variance(SIGMA, k).item() == pytest.approx(variance[i].item(), rel=1e-12)
-        assert form.degrees_of_freedom(k).item() == pytest.approx(freedom[i].item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
@@ -183,44 +177,6 @@ def test_rows_of_the_iterated_filter(normalize):
 
 
 # ----------------------------------------------------------------------------------- measured by drawing
-
-
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_measured_bias_and_variance_lie_within_three_standard_errors(normalize, channels):
-    """For a fixed W and M draws of the noise.
-
-    An estimate is A (x + σ n), A = I − R, so that the mean of M of them misses x by −R x + A m,
-    m ~ N(0, σ²/M), and each differs from the mean by Gaussian noise independent of it. With C channels and
-    n = C N values, the variance of a Gaussian quadratic form being 2‖·‖_F²:
-
-        Var(V) = 2 C σ⁴ ‖AᵀA‖_F² / (n² (M − 1))                         V: the measured variance
-        Var(B) = ( 4 σ²/M ‖Aᵀ R x‖² + 2 C σ⁴/M² ‖AᵀA‖_F² ) / n² + Var(V)/M²    B: bias² less V/M
-    """
-    draws = 1000
-    clean = 0.5 * flat_and_textured(channels, 9, 8) + 0.3 * picture(channels, 9, 8)
-    filter = make(clean, normalize)
-    form = SpectralTwicing(filter)
-    matrix, n = filter.dense().numpy(), clean.numel()
-    chance = generator(7)
-    noisy = torch.stack([add_noise(clean, SIGMA, generator=chance) for _ in range(draws)])
-    for k in (1, 4, 25):
-        # The channels of all draws are channels of one picture: the filter takes each by itself.
-        estimates = twicing(filter, noisy.reshape(-1, 9, 8), steps=k).reshape(noisy.shape)
-        bias, variance = (value.item() for value in measured_bias_variance(estimates, clean))
-
-        residual = residual_matrix(matrix, k)
-        a = np.eye(len(matrix)) - residual
-        spread = 2 * channels * SIGMA**4 * np.sum((a.T @ a) ** 2) / n**2
-        slope = 4 * SIGMA**2 * np.sum((a.T @ residual @ columns(clean)) ** 2) / n**2
-        error_of_variance = math.sqrt(spread / (draws - 1))
-        error_of_bias = math.sqrt(slope / draws + spread / draws**2 + spread / (draws - 1) / draws**2)
-
-        assert within(variance, form.variance(SIGMA, k).item(), error_of_variance), k
-        assert within(bias, form.bias_squared(clean, k).item(), error_of_bias), k
-        # The standard errors are small enough to tell: below 6 % of what is measured.
-        assert error_of_variance < 0.06 * variance
-        assert error_of_bias < 0.06 * bias
 
 
 def test_bias_and_variance_are_measured_as_the_oracle_does():
@@ -260,14 +216,10 @@ def test_sure_with_a_fixed_filter_is_unbiased(normalize):
 
 def test_sure_written_out():
     noisy, estimate = picture(3, 4, 5), picture(3, 4, 5, seed=1)
-    residual = float(((noisy - estimate) ** 2).sum())
-    expected = residual / 60 - 0.01 + 2 * 0.01 * 7.5 / 60
-    value = sure(estimate, noisy, 0.1, torch.tensor(7.5, dtype=torch.float64))
-    assert value.shape == ()
-    assert value.item() == pytest.approx(expected, rel=1e-12)
-    stack = torch.stack([estimate, noisy])
-    both = sure(stack, noisy, 0.1, torch.tensor([7.5, 60.0], dtype=torch.float64))
-    assert both.tolist() == [pytest.approx(expected, rel=1e-12), pytest.approx(0.01, rel=1e-12)]
+    expected = float(((noisy - estimate) ** 2).sum()) / 60 - 0.01 + 2 * 0.01 * 7.5 / 60
+    both = sure(torch.stack([estimate, noisy]), noisy, 0.1, torch.tensor([7.5, 60.0]))
+    assert both.tolist() == pytest.approx([expected, 0.01], rel=1e-12)
+    assert sure(estimate, noisy, 0.1, torch.tensor(7.5)).item() == pytest.approx(expected, rel=1e-12)
 
 
 # -------------------------------------------------------------------------------------------- divergence
@@ -278,27 +230,17 @@ def standard_error(jacobian, probes):
     return math.sqrt(2 * np.sum(((jacobian + jacobian.T) / 2) ** 2) / probes)
 
 
-def test_the_divergence_of_a_linear_map_is_its_trace():
-    """Differences of a linear map are exact, so that only the chance of b is left: three standard errors."""
-    image = picture(1, 6, 5)
-    filter = make(image, "rows")
-    form = SpectralTwicing(filter)
-    stops, probes = [1, 5, 30], 400
-    measured = monte_carlo_divergence(
-        lambda y: form.estimate(y, stops), image, generator=generator(3), probes=probes
-    )
-    assert measured.shape == (3,)
-    for k, value in zip(stops, measured, strict=True):
-        map_ = np.eye(30) - residual_matrix(filter.dense().numpy(), k)
-        assert within(value.item(), np.trace(map_), standard_error(map_, probes)), k
-
-
-def test_the_differences_are_taken_both_ways():
+def test_the_differences_are_taken_both_ways_in_float64():
     """Of y² they are exact, 2 Σ y b²; to one side they would have ε Σ b³ besides."""
-    image = picture(1, 5, 4)
-    probe = torch.randn(image.shape, generator=generator(5), dtype=torch.float64)
-    measured = monte_carlo_divergence(torch.square, image, generator=generator(5), epsilon=0.5)
-    assert measured.item() == pytest.approx(2 * float((image * probe.square()).sum()), rel=1e-12)
+    image, chance = picture(1, 5, 4, dtype=torch.float32), generator(5)
+    probes = torch.stack([torch.randn(image.shape, generator=chance, dtype=torch.float64) for _ in range(2)])
+
+    def twice(y):
+        return torch.stack([y.square(), y])
+
+    measured = monte_carlo_divergence(twice, image, generator=generator(5), probes=2, epsilon=0.5)
+    expected = [float((image.double() * probes.square()).sum()), float(probes.square().sum()) / 2]
+    assert measured.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_divergence_of_the_whole_map_matches_differences_coordinate_by_coordinate():
@@ -319,23 +261,10 @@ def test_the_divergence_of_the_whole_map_matches_differences_coordinate_by_coord
     assert abs(np.trace(jacobian) - fixed) > 6 * error
 
 
-def test_the_denoiser_is_given_float64_and_the_picture_is_untouched():
-    image = picture(1, 4, 4, dtype=torch.float32)
-    before, seen = image.clone(), []
-
-    def denoise(noisy):
-        seen.append(noisy.dtype)
-        return noisy
-
-    monte_carlo_divergence(denoise, image, generator=generator(0), probes=2)
-    assert seen == 4 * [torch.float64]
-    assert torch.equal(image, before)
-
-
 # ------------------------------------------------------------------------------------------------- stops
 
 
-@pytest.mark.parametrize("eigenvalue", [-0.1, 2.5])
+@pytest.mark.parametrize("eigenvalue", [-0.1, 2.5, math.nan])
 def test_a_filter_with_an_eigenvalue_outside_0_to_2_is_refused(eigenvalue):
     """Its residual grows by 1.1 or 1.5 a step, a thousandfold within 73 or 18 steps."""
     noisy = torch.ones(1, 4, 4, dtype=torch.float64)
@@ -356,12 +285,7 @@ def test_the_closed_form_refuses_them_too_from_two_steps_on(factor):
         form.estimate(image, 2)
 
 
-def test_a_filter_that_gives_nan_is_refused():
-    with refused(DivergenceError, "diverged by step 2"):
-        twicing(Diagonal(torch.full((4, 4), math.nan)), torch.ones(1, 4, 4), steps=3)
-
-
-@pytest.mark.parametrize("eigenvalue", [0.0, 0.01, 1.0, 1.99, 2.0])
+@pytest.mark.parametrize("eigenvalue", [0.0, 0.01, 2.0])
 def test_a_filter_with_its_eigenvalues_in_0_to_2_converges(eigenvalue):
     noisy = torch.ones(1, 2, 2, dtype=torch.float64)
     estimate = twicing(Diagonal(torch.full((2, 2), eigenvalue, dtype=torch.float64)), noisy, steps=500)
@@ -372,15 +296,13 @@ def test_the_discrepancy_stops_at_the_noise_level():
     """Residuals of 0.3, 0.2, 0.1, 0.05 of the same sign: the first not above σ."""
     noisy = picture(1, 5, 4)
     estimates = torch.stack([noisy - gap for gap in (0.3, 0.2, 0.1, 0.05)])
-    for sigma, index in [(0.3001, 0), (0.2999, 1), (0.15, 2), (0.0999, 3), (0.9, 0)]:
+    for sigma, index in [(0.3001, 0), (0.2999, 1), (0.0999, 3)]:
         assert discrepancy_stop(estimates, noisy, sigma) == index
-    assert isinstance(discrepancy_stop(estimates, noisy, 0.15), int)
-    message = r"the residual, 0.0500 at least, never falls to sigma = 0.0400; take more steps"
-    with refused(ValueError, message):
+    with refused(ValueError, "the residual, 0.0500 at least, never falls to sigma = 0.0400; take more steps"):
         discrepancy_stop(estimates, noisy, 0.04)
 
 
-@pytest.mark.parametrize(("last", "count"), [(1, 60), (2, 60), (37, 60), (5000, 60), (5000, 7)])
+@pytest.mark.parametrize(("last", "count"), [(1, 60), (37, 60), (5000, 7)])
 def test_the_grid_of_steps(last, count):
     """Increasing whole numbers from 1 to the last, in about equal ratios."""
     grid = step_grid(last, count)
@@ -393,55 +315,14 @@ def test_the_grid_of_steps(last, count):
     assert all((b - 0.5) / (a + 0.5) <= ratio * (1 + 1e-9) for a, b in pairwise(grid))
 
 
-def test_a_grid_without_steps_is_refused():
-    with refused(ValueError, "last must be a whole number and at least 1, got 0"):
-        step_grid(0)
-
-
-# ----------------------------------------------------------------------------------------------- devices
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_the_same_on_every_device(device, normalize):
-    image = picture(3, 7, 6)
-    noisy = add_noise(image, SIGMA, generator=generator(0))
-    reference = SpectralTwicing(make(image, normalize))
-    there = noisy.to(device)
-    filter = make(image.to(device), normalize)
-    form = SpectralTwicing(filter)
-    iterated = twicing(filter, there, steps=[1, 9])
-    assert iterated.device.type == device
-    for estimates in (iterated, form.estimate(there, [1, 9])):
-        assert torch.allclose(estimates.cpu(), reference.estimate(noisy, [1, 9]), rtol=0, atol=1e-9)
-    bias, variance = form.bias_squared(image.to(device), 9), form.variance(SIGMA, 9)
-    assert bias.item() == pytest.approx(reference.bias_squared(image, 9).item(), rel=1e-8)
-    assert variance.item() == pytest.approx(reference.variance(SIGMA, 9).item(), rel=1e-8)
-    risk = sure(iterated, there, SIGMA, 3 * form.degrees_of_freedom([1, 9]))
-    assert risk.device.type == device
-    divergence = monte_carlo_divergence(lambda y: form.estimate(y, 9), there, generator=generator(1))
-    expected = monte_carlo_divergence(lambda y: reference.estimate(y, 9), noisy, generator=generator(1))
-    assert divergence.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert discrepancy_stop(torch.stack([0 * there, there]), there, SIGMA) == 1
-
-
 # ------------------------------------------------------------------------------------------------- doors
 
 
-@pytest.mark.parametrize("steps", [[1, 2.5], math.nan, -1, True, [], [-1, 2], [1, 1]])
+@pytest.mark.parametrize("steps", [[1, 2.5], -1, [], [1, 1]])
 def test_steps_that_do_not_increase_are_refused(steps):
     image = picture(1, 5, 4)
     filter = make(image, "rows")
-    form = SpectralTwicing(filter)
-    calls = [
-        lambda: twicing(filter, image, steps=steps),
-        lambda: form.gains(steps),
-        lambda: form.estimate(image, steps),
-        lambda: form.bias_squared(image, steps),
-        lambda: form.variance(0.1, steps),
-        lambda: form.degrees_of_freedom(steps),
-    ]
-    for call in calls:
+    for call in (lambda: twicing(filter, image, steps=steps), lambda: SpectralTwicing(filter).gains(steps)):
         with refused(ValueError, "steps must be a whole number (and at least 0|or an increasing list)"):
             call()
 
@@ -454,23 +335,22 @@ def test_gradients_are_kept():
     assert torch.autograd.gradcheck(lambda y: SpectralTwicing(filter).estimate(y, 3), y)
 
 
-def test_pictures_of_another_size_are_refused():
+def test_pictures_and_pixels_of_another_size_are_refused():
     image, other = picture(1, 5, 4), picture(1, 4, 5)
-    filter = make(image, "rows")
-    form = SpectralTwicing(filter)
-    with refused(PictureError, r"picture must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
-        twicing(filter, other, steps=1)
-    with refused(PictureError, r"noisy must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
-        form.estimate(other, 1)
-    with refused(PictureError, r"clean must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
-        form.bias_squared(other, 1)
-    two = torch.stack([image, image])
-    message = r"each of the estimates must have the shape of {}, \(3, 5, 4\), got \(1, 5, 4\)"
-    for call in (sure, lambda z, y, sigma, _: discrepancy_stop(z, y, sigma)):
-        with refused(PictureError, message.format("noisy")):
-            call(two, image.expand(3, 5, 4), 0.1, torch.ones(2))
-    with refused(PictureError, message.format("clean")):
-        measured_bias_variance(two, image.expand(3, 5, 4))
+    form = SpectralTwicing(make(image, "rows"))
+    for closed in (form.estimate, form.bias_squared):
+        with refused(PictureError, r"must have the shape of the filter, \(5, 4\), got \(4, 5\)"):
+            closed(other, 1)
+    with refused(IndexError, r"pixel \(5, 0\) lies outside the picture of 5×4 pixels"):
+        form.row((5, 0), 3)
+    two, colour = torch.stack([image, image]), image.expand(3, 5, 4)
+    for call in (
+        lambda: sure(two, colour, 0.1, torch.ones(2)),
+        lambda: discrepancy_stop(two, colour, 0.1),
+        lambda: measured_bias_variance(two, colour),
+    ):
+        with refused(PictureError, r"each of the estimates .*shape of \w+, \(3, 5, 4\), got \(1, 5, 4\)"):
+            call()
 
 
 def test_one_estimate_where_a_stack_is_wanted_is_refused():
@@ -499,17 +379,8 @@ def test_estimates_that_are_not_finite_are_refused():
             call()
 
 
-def test_probes_and_steps_of_nothing_are_refused():
-    image = picture(1, 5, 4)
-    with refused(ValueError, "probes must be a whole number and at least 1, got 0"):
-        monte_carlo_divergence(lambda y: y, image, generator=generator(0), probes=0)
-    for epsilon in (0.0, -1e-3, math.nan):
-        with refused(ValueError, f"epsilon must be positive and finite, got {epsilon}"):
-            monte_carlo_divergence(lambda y: y, image, generator=generator(0), epsilon=epsilon)
-
-
-@pytest.mark.parametrize("pixel", [(5, 0), (0, 4), (-1, 0), (0, -1)])
-def test_a_pixel_outside_is_refused(pixel):
-    form = SpectralTwicing(make(picture(1, 5, 4), "rows"))
-    with refused(IndexError, rf"pixel \({pixel[0]}, {pixel[1]}\) lies outside the picture of 5×4 pixels"):
-        form.row(pixel, 3)
+@pytest.mark.parametrize("option", [{"probes": 0}, {"epsilon": 0.0}])
+def test_probes_and_steps_of_nothing_are_refused(option):
+    (name,) = option
+    with refused(ValueError, f"{name} must be"):
+        monte_carlo_divergence(lambda y: y, picture(1, 5, 4), generator=generator(0), **option)

@@ -1,42 +1,13 @@
-"""The polynomials of the compiled loops against the functions they stand for, and where they come from."""
+"""The polynomials of the compiled loops against the functions they stand for."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pytest
-from numpy.polynomial import Chebyshev, Polynomial
+from numpy.polynomial import Polynomial
 
 from dipfilters.engines.cpu import ARC_SINE, COSINE_ARC_SINE, POWER_OF_TWO
 
 ANGLES = np.concatenate([np.linspace(0, np.pi, 20001), np.geomspace(1e-9, 1e-2, 200)])
-
-
-def arc_sine(s):
-    c = np.sqrt((1 - s) * (1 + s))
-    return np.arctan2(c, s) / (np.pi * c)
-
-
-def slope_of_powers(f):
-    f = np.where(f == 0, 1e-300, f)
-    return np.expm1(f * math.log(2)) / f
-
-
-@pytest.mark.parametrize(
-    ("stored", "quotient", "low", "high"),
-    [
-        (ARC_SINE, lambda s: (arc_sine(s) - 0.5) / s, 0.0, 1.0),
-        (COSINE_ARC_SINE, lambda s: ((1 - s * s) * arc_sine(s) - 0.5) / s, 0.0, 1.0),
-        (POWER_OF_TWO, slope_of_powers, -0.5, 0.5),
-    ],
-)
-def test_the_coefficients_are_those_of_an_interpolation(stored, quotient, low, high):
-    """The first one is the value at 0, exactly; the others interpolate (f(u) − f(0))/u in Chebyshev nodes."""
-    series = Chebyshev.interpolate(quotient, len(stored) - 2, domain=np.array([low, high]))
-    fresh = series.convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1]).coef
-    # Turning Chebyshev's polynomials into powers on [0, 1] multiplies rounding by up to 6⁹ = 1e7.
-    assert np.abs(fresh - stored[1:]).max() < 1e7 * 2.2e-16
 
 
 def test_both_arc_cosine_kernels_are_within_what_is_promised():
