@@ -85,10 +85,6 @@ def test_the_core_can_be_read_in_an_evening() -> None:
         assert "under 2,200 lines" in page
 
 
-def test_the_checks_stay_small_enough_to_read() -> None:
-    assert code_lines(SOURCE / "checks.py") < 360
-
-
 FLAT = sorted(name.rpartition(".")[2] for name in imported(TREES[SOURCE / "__init__.py"]))
 
 

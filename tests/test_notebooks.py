@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import papermill
 import pytest
 from nbformat import NotebookNode
 
@@ -75,8 +74,7 @@ def test_it_has_one_guarded_install_cell(notebook: NotebookNode) -> None:
         r"^try:\n    import dipfilters\nexcept ImportError:\n    %pip install -q ", cell.source, re.M
     )
     assert f'"dipfilters @ git+https://github.com/{repository}"' in cell.source
-    assert "torch=" not in cell.source
-    assert "numpy=" not in cell.source
+    assert not re.search("(torch|numpy)=", cell.source)
 
 
 def test_it_has_one_parameters_cell_with_the_published_values(path: Path, notebook: NotebookNode) -> None:
@@ -84,7 +82,6 @@ def test_it_has_one_parameters_cell_with_the_published_values(path: Path, notebo
     assert not tagged(notebook, "injected-parameters")
     wanted = PARAMETERS | ({"recompute": False} if path.stem in STORING else {})
     assert notebooks.parameters(notebook, path.name) == wanted
-    assert papermill.inspect_notebook(str(path)).keys() == wanted.keys()
 
 
 def test_its_metadata_are_those_that_colab_and_the_tools_need(notebook: NotebookNode) -> None:
@@ -122,12 +119,7 @@ def test_every_figure_is_described_and_explained(notebook: NotebookNode) -> None
 def test_its_outputs_hold_no_warning_and_no_error(notebook: NotebookNode) -> None:
     assert not notebooks.problems(notebook)
     for cell, output in outputs(notebook):
-        assert output.get("name") != "stderr", f"{notebooks.first_line(cell)}: {output.text}"
-
-
-def test_it_names_no_folder_of_the_machine_it_ran_on(path: Path) -> None:
-    found = re.findall(r"(?<![\w.])/(?:home|root|work|tmp|Users|mnt|opt)/[^\s\"']*", path.read_text("utf-8"))
-    assert not found
+        assert output.get("name") != "stderr", notebooks.first_line(cell)
 
 
 @pytest.mark.parametrize("kind", MYST)

@@ -138,9 +138,8 @@ def test_the_citation_file_holds_to_its_format_and_is_in_step() -> None:
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]
     assert citation["repository-code"] == f"https://github.com/{repository}"
-    first = re.search(r"^## (\S+), (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    assert first is not None
-    assert first.groups() == (citation["version"], str(citation["date-released"]))
+    first = f"## {citation['version']}, {citation['date-released']}\n"
+    assert first in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -80,14 +80,6 @@ def test_the_first_stop_skips_the_navigation(chapter: Page) -> None:
     assert chapter.evaluate("Boolean(document.activeElement.closest('main'))")
 
 
-def test_hints_and_citation_open_from_the_keyboard(chapter: Page) -> None:
-    for summary in chapter.locator("article details > summary").all():
-        summary.focus()
-        chapter.keyboard.press("Enter")
-        expect(summary.locator("xpath=..")).to_have_attribute("open", "")
-    expect(chapter.locator(".book-cite pre")).to_be_visible()
-
-
 def test_boxes_that_scroll_sideways_take_the_arrow_keys(chapter: Page) -> None:
     chapter.set_viewport_size(site_browser.PHONE)
     chapter.reload(wait_until="networkidle")

@@ -86,27 +86,5 @@ def test_a_still_stands_in_where_no_script_runs(chrome: Browser) -> None:
             assert len(still.get_attribute("alt") or "") > 40
             seen += 1
     context.close()
-    assert seen == sum(
-        len(site_html.soup(page).select("script[type$='widget-view+json']")) for page in site_html.pages()
-    )
-    assert seen >= 9
-
-
-def test_the_first_page_leads_to_the_welcome(chrome: Browser) -> None:
-    with site_browser.reader(chrome, SITE.as_uri()) as (context, trouble):
-        page = context.new_page()
-        page.goto(f"{SITE.as_uri()}/index.html")
-        page.wait_for_url(f"{SITE.as_uri()}/{Book(ROOT).pages[0]}.html")
-        assert not trouble
-
-
-def test_the_theme_switch_changes_the_ground(chrome: Browser) -> None:
-    with site_browser.reader(chrome, SITE.as_uri()) as (context, trouble):
-        page = context.new_page()
-        page.goto(f"{SITE.as_uri()}/book/notation.html")
-        seen = set()
-        for _ in range(3):
-            page.locator("button.theme-switch-button").first.click()
-            seen.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        assert len(seen) == 2
-        assert not trouble
+    views = [site_html.soup(page).select("script[type$='widget-view+json']") for page in site_html.pages()]
+    assert seen == sum(map(len, views)) > 0

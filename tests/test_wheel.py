@@ -19,7 +19,7 @@ BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(s
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git would check out of the files as they are now, widgets that another branch brings included."""
+    """What git would check out of the files as they are now."""
     folder = tmp_path_factory.mktemp("checkout")
     asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -27,10 +27,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    widgets = folder / "src" / "dipfilters" / "figures"
-    widgets.mkdir(exist_ok=True)
-    for name in ("a-test.js", "a-test.css"):
-        (widgets / name).write_text("/* a widget's file */")
     return folder
 
 
@@ -57,11 +53,10 @@ def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Pat
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     source = checkout / "src"
-    kinds = {".py", ".typed", ".json", ".js", ".css"}
+    kinds = {".py", ".typed", ".json", ".js", ".css", ".mplstyle"}
     wanted = {str(p.relative_to(source)) for p in (source / "dipfilters").rglob("*") if p.suffix in kinds}
     assert {name for name in names if not name.startswith("dipfilters-")} == wanted
-    assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json")} <= names
-    assert {f"dipfilters/figures/a-test.{kind}" for kind in ("js", "css")} <= names
+    assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json", "figures/rows.js")} <= names
 
 
 def test_the_wheel_says_what_it_needs_and_pins_nothing(wheel: Path) -> None:

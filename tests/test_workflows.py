@@ -33,11 +33,6 @@ def triggers(name: str) -> dict[str, Any]:
     return found
 
 
-def zizmor(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-progress", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_workflows_follow_githubs_schema() -> None:
     for schema, files in {
         "vendor.github-workflows": [str(FOLDER / name) for name in WORKFLOWS],
@@ -50,21 +45,9 @@ def test_workflows_follow_githubs_schema() -> None:
 
 def test_nothing_is_unsafe() -> None:
     """Actions by their commits, no credentials left behind, no trigger that strangers can misuse."""
-    done = zizmor(ROOT / ".github")
+    command = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-progress", ROOT / ".github"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-def test_something_unsafe_would_be_found(tmp_path: Path) -> None:
-    """A workflow with all rights, an action by its name alone, and credentials left behind."""
-    unsafe = tmp_path / ".github" / "workflows" / "unsafe.yml"
-    unsafe.parent.mkdir(parents=True)
-    text = (FOLDER / "weekly.yml").read_text("utf-8").replace("permissions: {}", "")
-    text = re.sub(r"@[0-9a-f]{40} # \S+", "@v6", text).replace("persist-credentials: false", "clean: true")
-    unsafe.write_text(text.replace("workflow_dispatch:", "pull_request_target:"), "utf-8")
-    done = zizmor(unsafe)
-    assert done.returncode != 0
-    for kind in ("unpinned-uses", "artipacked", "dangerous-triggers"):
-        assert kind in done.stdout
 
 
 def test_nobody_may_do_more_than_the_job_needs() -> None:

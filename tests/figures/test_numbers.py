@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from dipfilters import kappa0, kappa1, monte_carlo_divergence, sure
+from dipfilters import kappa0, kappa1, sure
 from dipfilters.figures.base import browser_normals
 from tests.figures import samples
 from tests.figures.samples import SIGMA, pictures
@@ -27,8 +27,7 @@ def test_the_browser_s_kernels_of_an_angle_are_the_package_s(name: str) -> None:
         assert ask("maths.js", name, cosine) == pytest.approx(float(exact), abs=1e-12)
 
 
-@pytest.mark.parametrize("patch_size", [1, 3, 7])
-@pytest.mark.parametrize("pixel", [(0, 0), (4, 7), (18, 22)])
+@pytest.mark.parametrize(("patch_size", "pixel"), [(1, (4, 7)), (3, (0, 0)), (7, (18, 22))])
 def test_the_browser_s_rows_are_those_of_the_filters(patch_size: int, pixel: tuple[int, int]) -> None:
     figure = samples.rows(patch_size=patch_size, pixel=pixel, bandwidth=1.5)
     _, noisy = figure.pictures()
@@ -50,7 +49,6 @@ def test_the_browser_s_chance_is_python_s_and_normal() -> None:
     assert torch.allclose(found, browser_normals(5, 4000), atol=1e-12)
     assert abs(float(found.mean())) < 4 / math.sqrt(4000)
     assert abs(float(found.var()) - 1) < 4 * math.sqrt(2 / 4000)
-    assert abs(float((found[1:] * found[:-1]).mean())) < 4 / math.sqrt(4000)
     assert not torch.equal(found, browser_normals(6, 4000))
     assert [ask("maths.js", "nextSeed", seed) for seed in (5, 2**31 - 2)] == [6, 1], "all that Python takes"
 
@@ -74,8 +72,6 @@ def test_the_browser_s_twicing_is_the_spectral_one(filter: str) -> None:
         "error": (estimates - clean).square().mean((1, 2, 3)),
     }.items():
         assert float((tensor(found[name]) / exact - 1).abs().max()) < 1e-3, name
-    best = int((estimates - clean).square().mean((1, 2, 3)).argmin())
-    assert int(tensor(found["error"]).argmin()) == best
     assert found["products"] < 60
 
 
@@ -88,34 +84,10 @@ def test_the_browser_s_stein_estimate_is_the_monte_carlo_one() -> None:
     # The same probe, a finite difference of the same size: what the package's function does with its own.
     probe = browser_normals(4, clean.numel()).reshape(clean.shape)
     moved = noisy + 1e-3 * probe
-    change = (
-        figure.twicing(moved).estimate(moved, steps) - figure.twicing(noisy).estimate(noisy, steps)
-    ) / 1e-3
-    divergence = (probe * change).sum((1, 2, 3))
-    exact = sure(figure.twicing(noisy).estimate(noisy, steps), noisy, SIGMA, divergence)
+    estimates = figure.twicing(noisy).estimate(noisy, steps)
+    change = (figure.twicing(moved).estimate(moved, steps) - estimates) / 1e-3
+    exact = sure(estimates, noisy, SIGMA, (probe * change).sum((1, 2, 3)))
     assert float((tensor(found["risk"]) - exact).abs().max()) < 1e-4
-
-    # And another probe says about the same.
-    other = monte_carlo_divergence(
-        lambda y: figure.twicing(y).estimate(y, steps),
-        noisy,
-        generator=torch.Generator().manual_seed(0),
-        probes=4,
-    )
-    assert float((other - divergence).abs().max()) < 0.25 * clean.numel()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "log", "count"),
-    [(0, 8, False, 5), (1, 1000, True, 4), (1e-8, 1, True, 5), (0, 0.1, False, 3)],
-)
-def test_ticks_are_round_and_inside(low: float, high: float, log: bool, count: int) -> None:
-    found = ask("ui.js", "ticks", [low, high], log)
-    assert len(found) == count
-    assert all(low - 1e-9 <= tick <= high * 1.0001 for tick in found)
-    for tick in found:
-        digits = f"{tick:.3e}".rstrip("0").split("e")[0].rstrip("0.").replace(".", "")
-        assert len(digits) <= 2, tick
 
 
 def test_levels_of_the_browser_are_those_of_python() -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from tools import address, build, notebooks, quick, status
-from tools.book import Book, read_yaml
+from tools.book import Book
 from tools.errors import BookError
 
 Run = Callable[[], None]
 
 
-def stage(root: Path, **environment: str) -> Path:
+def stage(root: Path) -> Path:
     """The staged copy."""
     staged, book = root / "_build" / "stage", Book(root)
-    build.stage(book, staged, address.published(book, environment))
+    build.stage(book, staged, address.published(book, {}))
     return staged
 
 
@@ -50,7 +50,6 @@ def test_a_stale_chapter_is_named_and_says_so_on_its_page(
 def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) -> None:
     pretend_run()
     for name in (
-        "book/benchmarks.md",
         "book/status.md",
         "book/.hidden.md",
         "notebooks/draft.ipynb",
@@ -108,18 +107,20 @@ def test_a_build_is_made_once_and_survives_a_failing_one(
 
 def test_every_kind_of_input_changes_the_digest(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {build.inputs_digest(Book(book))}
-    for name in ("_config.yml", "notebooks/02-two.ipynb", "requirements.lock", "src/dipfilters/sums.py"):
+    for name in (
+        "_config.yml",
+        "CITATION.cff",
+        "notebooks/02-two.ipynb",
+        "requirements.lock",
+        "src/dipfilters/sums.py",
+    ):
         with (book / name).open("a", encoding="utf-8") as file:
             file.write("\n")
         seen.add(build.inputs_digest(Book(book)))
     for name in ("book/new.md", "tools/new.py"):
         (book / name).write_text("new")
         seen.add(build.inputs_digest(Book(book)))
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("GITHUB_REPOSITORY", "a-lice/prior.book")
-        seen.add(build.inputs_digest(Book(book)))
-    with (book / "CITATION.cff").open("a", encoding="utf-8") as file:
-        file.write("\n")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "a-lice/prior.book")
     seen.add(build.inputs_digest(Book(book)))
     assert len(seen) == 9
     (book / "src" / "dipfilters" / "__pycache__").mkdir()
@@ -138,23 +139,26 @@ def test_the_status_page_tells_each_run(book: Path, pretend_run: Run) -> None:
     assert "| 4.2 | not here | changed since |" in status.page(Book(book))
 
 
-def report(book: Path, cells: str) -> None:
+def report(book: Path, *outcomes: str) -> None:
     """What pytest leaves of a run of the small book's first notebook."""
-    suite = f'<testsuites><testsuite timestamp="2026-11-24T10:00:00+00:00">{cells}</testsuite></testsuites>'
-    (book / status.REPORT).write_text(suite, "utf-8")
+    cell = '<testcase classname="_build.quick.01-one.ipynb" name="Cell">{}</testcase>'
+    suite = (
+        f'<testsuite timestamp="2026-11-24T10:00:00+00:00">{"".join(map(cell.format, outcomes))}</testsuite>'
+    )
+    (book / status.REPORT).write_text(f"<testsuites>{suite}</testsuites>", "utf-8")
 
 
 def test_the_status_page_tells_what_the_tests_found_as_long_as_it_holds(book: Path, pretend_run: Run) -> None:
     pretend_run()
     quick.main(["--root", str(book)])
     assert status.tested(Book(book)) == {}, "prepared, and not run yet"
-    cell = '<testcase classname="_build.quick.01-one.ipynb" name="Cell {}">{}</testcase>'
-    report(book, "".join(cell.format(number, "") for number in range(4)))
+    copy = notebooks.read(book / "_build" / "quick" / "01-one.ipynb")
+    assert notebooks.parameters(copy, "01-one.ipynb")["profile"] == "quick"
+    report(book, "", "", "", "")
     before = build.inputs_digest(Book(book))
-    assert status.tested(Book(book)) == {"01-one.ipynb": "4 passed, 2026-11-24"}
     assert "| 4.2 | 4 passed, 2026-11-24 | as in the run |" in status.page(Book(book))
 
-    report(book, cell.format(0, "") + cell.format(1, '<failure message="no"/>'))
+    report(book, "", '<failure message="no"/>')
     assert status.tested(Book(book)) == {"01-one.ipynb": "1 of 2 failed, 2026-11-24"}
     assert build.inputs_digest(Book(book)) != before, "the page has to be built again"
 
@@ -163,18 +167,3 @@ def test_the_status_page_tells_what_the_tests_found_as_long_as_it_holds(book: Pa
     assert status.tested(Book(book)) == {}, "another code than the one tested"
     (book / status.REPORT).write_text("<testsuites><testsui", "utf-8")
     assert status.tested(Book(book)) == {}, "a report that broke off"
-
-
-def test_a_stage_for_a_fork_names_the_fork_and_the_book_stays_as_it_is(book: Path, pretend_run: Run) -> None:
-    pretend_run()
-    kept = {path: path.read_bytes() for path in build.input_files(Book(book))}
-    staged = stage(book, GITHUB_REPOSITORY="a-lice/prior.book")
-    assert kept == {path: path.read_bytes() for path in build.input_files(Book(book))}
-    texts = {path: path.read_text("utf-8") for path in staged.rglob("*") if path.is_file()}
-    assert not [path.name for path, text in texts.items() if "YOUR_NAME" in text]
-    config = read_yaml(staged / "_config.yml")
-    assert config["repository"] == {"url": "https://github.com/a-lice/prior.book", "branch": "main"}
-    assert config["sphinx"]["config"]["html_baseurl"] == "https://a-lice.github.io/prior.book/"
-    assert config["sphinx"]["config"]["html_context"]["citation"]["authors"] == ["Some Group", "Bell, Ada"]
-    install = notebooks.read(staged / "notebooks" / "01-one.ipynb").cells[1].source
-    assert "git+https://github.com/a-lice/prior.book" in install

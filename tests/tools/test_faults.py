@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +14,30 @@ import pytest
 from nbformat import NotebookNode
 
 from tests.test_faults import read_only
-from tools import build, execute, notebooks, quick
+from tools import build, execute, notebooks
 from tools.book import Book
-from tools.errors import KEPT, BookError, run_main
+from tools.errors import KEPT, run_main
 
 Run = Callable[[], None]
 
 
+HEAD = """
+import os, resource, signal, sys
+from pathlib import Path
+import nbformat
+from tools import notebooks
+from tools.errors import run_main
+root = Path(sys.argv[1])
+path = root / "notebooks" / "01-one.ipynb"
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def tool(program: str, root: Path, *before: str) -> subprocess.CompletedProcess[str]:
     """Another process that runs this program on the book at `root`."""
-    head = "import os, signal, sys\nfrom pathlib import Path\nroot = Path(sys.argv[1])\n"
     return subprocess.run(
-        [*before, sys.executable, "-c", head + textwrap.dedent(program), str(root)],
+        [*before, sys.executable, "-c", HEAD + textwrap.dedent(program), str(root)],
         cwd=notebooks.ROOT,
         capture_output=True,
         text=True,
@@ -52,15 +63,11 @@ def pretend_build(text: str) -> Callable[[Book, Path, Path], Path]:
 
 
 KILLS = {
-    "while staging": "build.bench_page.write = kill",
-    "before the pages are built": "build.build = kill",
     "with the pages built": "build.swap = kill",
     "with the old pages moved away": """
-        plain = Path.replace
         Path.replace = lambda path, to: kill() if to.name == "html" else plain(path, to)
     """,
     "with the new pages in place": """
-        plain = Path.replace
         Path.replace = lambda path, to: (plain(path, to), to.name == "html" and kill())
     """,
 }
@@ -81,25 +88,22 @@ def test_a_killed_build_leaves_old_pages_or_new(
         f"""
         from tests.tools.test_faults import pretend_build
         from tools import build
-        def kill(*_):
-            os.kill(os.getpid(), signal.SIGKILL)
         build.build = pretend_build("new")
-        {textwrap.indent(textwrap.dedent(KILLS[point]).strip(), " " * 8).strip()}
+        plain = Path.replace
+        {KILLS[point].strip()}
         build.main(["--root", str(root)])
         """,
         book,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
-    def fail(*_: object) -> Path:
-        raise BookError("not now")
-
     if point == "with the new pages in place":
         assert index.read_text() == "new"
     else:
-        monkeypatch.setattr(build, "build", fail)
-        with pytest.raises(BookError):
-            build.main(["--root", str(book)])
+        with monkeypatch.context() as failing:
+            failing.setattr(build, "build", None)
+            with pytest.raises(TypeError):
+                build.main(["--root", str(book)])
         assert index.read_text() == "old", "the pages are as they were"
     monkeypatch.setattr(build, "build", pretend_build("new"))
     build.main(["--root", str(book)])
@@ -107,50 +111,15 @@ def test_a_killed_build_leaves_old_pages_or_new(
     assert not (book / "_build" / "html.old").exists()
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.long
-def test_the_kernel_of_a_killed_execution_ends_by_itself(book: Path) -> None:
-    path = Book(book).chapters[0]
-    notebook = notebooks.read(path)
-    notebook.cells[-1].source = (
-        "import os, time\nopen('part', 'w').write(str(os.getpid()))\n"
-        "os.rename('part', 'pid')\ntime.sleep(120)"
-    )
-    notebooks.write(notebook, path)
-    before = path.read_bytes()
-    command = [sys.executable, "-m", "tools.execute", "01", "--root", str(book)]
-    process = subprocess.Popen(command, cwd=notebooks.ROOT, stderr=subprocess.DEVNULL)
-    pid = path.parent / "pid"
-    try:
-        wait_for(pid.exists)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    kernel = Path("/proc") / pid.read_text()
-    wait_for(lambda: not kernel.exists() or "zombie" in (kernel / "status").read_text())
-    assert path.read_bytes() == before
-    with Book(book).lock("execute", "executing notebooks"):
-        pass
-
-
 def test_a_kill_while_a_notebook_is_written_leaves_the_old_one(book: Path) -> None:
     path = Book(book).chapters[0]
     before = path.read_bytes()
     killed = tool(
         """
-        import nbformat
-        from tools import notebooks
         def half(notebook, file):
             file.write(nbformat.writes(notebook)[:100])
             file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        path = root / "notebooks" / "01-one.ipynb"
+            kill()
         notebook = notebooks.read(path)
         nbformat.write = half
         notebooks.write(notebook, path)
@@ -166,24 +135,21 @@ def test_a_kill_while_a_notebook_is_written_leaves_the_old_one(book: Path) -> No
 
 # ------------------------------------------------------------------------------- discs and processes
 
-GROW = """
-    import nbformat
-    from tools import notebooks
-    from tools.errors import run_main
-    def main(_):
-        path = root / "notebooks" / "01-one.ipynb"
-        notebook = notebooks.read(path)
-        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", text="long " * 20_000)]
-        notebooks.write(notebook, path)
-    run_main(main)
-"""
-
 
 def test_a_notebook_that_may_not_grow_stays_as_it_is(book: Path) -> None:
     path = Book(book).chapters[0]
     before = path.read_bytes()
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-    done = tool(limit + textwrap.dedent(GROW), book)
+    done = tool(
+        """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        def main(_):
+            notebook = notebooks.read(path)
+            notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", text="long " * 20_000)]
+            notebooks.write(notebook, path)
+        run_main(main)
+        """,
+        book,
+    )
     assert done.returncode == 1
     assert done.stderr.endswith(f"{KEPT}; allow larger files (ulimit -f) and run again\n")
     assert "Traceback" not in done.stderr
@@ -192,25 +158,16 @@ def test_a_notebook_that_may_not_grow_stays_as_it_is(book: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "remedy"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "make room on the disc and run again"),
-        (shutil.Error([("a", "b", "No space left on device")]), "make room on the disc and run again"),
-        (OSError(errno.EROFS, "Read-only file system"), "copy the book to a folder that you may write in"),
-        (
-            PermissionError(errno.EACCES, "Permission denied"),
-            "copy the book to a folder that you may write in",
-        ),
-    ],
+    "trouble",
+    [OSError(errno.ENOSPC, "No space left on device"), shutil.Error([("a", "b", "No space left on device")])],
 )
-def test_trouble_with_a_disc_is_said_with_the_remedy(trouble: OSError, remedy: str) -> None:
+def test_a_full_disc_is_said_with_the_remedy(trouble: OSError) -> None:
     def main(_: object) -> None:
         raise trouble
 
     with pytest.raises(SystemExit) as stopped:
         run_main(main)
-    assert str(stopped.value).endswith(f"\n{KEPT}; {remedy}")
-    assert str(trouble) in str(stopped.value)
+    assert str(stopped.value) == f"{trouble}\n{KEPT}; make room on the disc and run again"
 
 
 def test_an_interruption_in_the_second_notebook_does_not_deny_the_first(
@@ -245,7 +202,7 @@ def test_a_checkout_that_cannot_be_written_is_read_and_named(book: Path) -> None
         done = tool(program, book, *before)
         assert done.returncode == 1
         assert name == "execute" or "01-one.ipynb: it was never run" in done.stdout, (
-            "to look needs no writing"
+            "looking needs no writing"
         )
         assert done.stderr.endswith(f"{KEPT}; copy the book to a folder that you may write in\n")
         assert "Traceback" not in done.stderr
@@ -263,17 +220,3 @@ def test_two_builds_at_once(book: Path, pretend_run: Run) -> None:
     (book / "_build" / "build.lock").write_text("99999999")
     with Book(book).lock("build", "building the pages"):
         pass
-
-
-def test_a_notebook_in_the_middle_of_a_merge_stops_every_tool(book: Path) -> None:
-    path = Book(book).chapters[0]
-    text = path.read_text("utf-8")
-    line = text.splitlines()[5]
-    marked = text.replace(line, f"<<<<<<< HEAD\n{line}\n=======\n{line} \n>>>>>>> theirs", 1)
-    path.write_text(marked, "utf-8")
-    for main in (execute.main, build.main, quick.main):
-        with pytest.raises(
-            BookError, match=r"^01-one\.ipynb holds the marks of an unfinished merge; resolve"
-        ):
-            main(["--root", str(book)])
-    assert path.read_text("utf-8") == marked

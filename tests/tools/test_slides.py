@@ -12,7 +12,6 @@ from playwright.sync_api import Browser
 from tests import site_browser
 from tools import slides
 from tools.book import Book
-from tools.errors import BookError
 from tools.notebooks import ROOT
 
 chrome = site_browser.chrome
@@ -34,6 +33,10 @@ $$
 **Not** on a slide.
 
 </details>
+
+## Exercises
+
+1. **(easy)** Why?
 """
 
 
@@ -49,13 +52,6 @@ def test_what_does_not_fit_goes_on_under_its_heading() -> None:
     assert len(made) > 1
     assert all(text.startswith("## A\n") for text in made)
     assert sum(text.count("**Point") for text in made) == 30
-
-
-def test_exercises_and_reading_lists_are_left_to_the_reader() -> None:
-    text = (
-        "## Exercises\n\n1. **(easy)** Why?\n\n## Summary\n\n- the end.\n\n## Further reading\n\n- a paper."
-    )
-    assert slides.slides(text) == ["## Summary\n\n- the end."]
 
 
 def test_only_tagged_cells_are_shown_and_code_by_its_output() -> None:
@@ -74,11 +70,6 @@ def test_only_tagged_cells_are_shown_and_code_by_its_output() -> None:
     assert "secret" not in page
     assert 'alt="A grey square"' in page
     assert ">What a square is</p>" in page
-
-
-def test_a_book_without_tags_is_refused(book: Path) -> None:
-    with pytest.raises(BookError, match="tagged 'slide'"):
-        slides.main(["--root", str(book)])
 
 
 def test_reveal_s_licence_lies_beside_it() -> None:
@@ -119,18 +110,15 @@ def test_a_deck_is_readable_offline(name: str, decks: Path, chrome: Browser) -> 
               return {
                 slides: Reveal.getTotalSlides(),
                 cut,
-                formulas: document.querySelectorAll('mjx-container').length,
                 wrong: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
-                bare: (document.querySelector('.slides').innerText.match(/\\$/g) || []).length,
-                alts: [...document.images].filter((image) => image.alt.length < 20).length,
-                empty: [...document.images].filter((image) => !image.naturalWidth).length,
+                bare: document.querySelector('.slides').innerText.includes('$'),
+                bad: [...document.images].filter((image) => !image.width || image.alt.length < 20).length,
               };
             }"""
         )
         assert not trouble
-        assert facts["slides"] >= 4
-        assert facts["formulas"] > 0 or name == "00-welcome"
-        assert [facts[key] for key in ("cut", "wrong", "bare", "alts", "empty")] == [[], 0, 0, 0, 0], facts
+        assert facts.pop("slides") >= 4
+        assert facts == {"cut": [], "wrong": 0, "bare": False, "bad": 0}
         before = page.evaluate("Reveal.getIndices().h")
         page.keyboard.press("ArrowLeft")
         assert page.evaluate("Reveal.getIndices().h") == before - 1, "the keyboard turns the slides"

@@ -6,9 +6,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from tools import notebooks, stills
-from tools.book import Book
-from tools.notebooks import ROOT
+from tools import stills
 from tools.stills import STATE, VIEW
 
 PNG = "iVBORw0KGgo="
@@ -60,12 +58,6 @@ def test_two_runs_leave_the_same_notebook() -> None:
     nbformat.validate(one)
 
 
-def test_a_notebook_without_figures_gets_no_state() -> None:
-    plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="a")])
-    stills.keep(plain, copy.deepcopy(plain))
-    assert "widgets" not in plain.metadata
-
-
 def test_a_page_has_the_still_in_the_cell_and_the_figure_behind_it() -> None:
     notebook = kept()
     before = copy.deepcopy(notebook)
@@ -78,21 +70,3 @@ def test_a_page_has_the_still_in_the_cell_and_the_figure_behind_it() -> None:
     assert text.cell_type == "markdown"
     assert list(page.metadata.widgets[STATE]["state"]) == ["figure-1"]
     nbformat.validate(page)
-
-
-def test_the_committed_figures_have_steady_names_and_nothing_forgotten() -> None:
-    found = []
-    for path in Book(ROOT).chapters:
-        notebook = notebooks.read(path)
-        views = [
-            output.data[VIEW]["model_id"]
-            for cell in notebooks.code_cells(notebook)
-            for output in cell.outputs
-            if VIEW in output.get("data", {})
-        ]
-        state = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
-        assert list(state) == sorted(state, key=lambda name: int(name.partition("-")[2])), path.name
-        assert set(views) <= set(state), path.name
-        assert len(state) == 2 * len(views), path.name  # each with its layout
-        found += views
-    assert len(found) >= 9
