@@ -37,7 +37,6 @@ def ask(module: str, name: str, *arguments: Any) -> Any:
         input=json.dumps(question, default=plain),
         capture_output=True,
         text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

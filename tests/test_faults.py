@@ -24,7 +24,6 @@ def python(program: str, *words: str, before: tuple[str, ...] = (), **others: st
         env=environment | others,
         capture_output=True,
         text=True,
-        check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ EXAMPLES = r"""in /home/ada/book, C:\Users\ada, ~/book and file:///x of ada@love
 def people() -> set[str]:
     """Who worked here, as git and this machine know it; names that are words of the book as well are none."""
     asked = ["git", "log", "--format=%an%n%ae%n%cn%n%ce"]
-    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     names = {*told, getpass.getuser(), platform.node()}
     return {name for name in names if len(name) > 3 and name.lower() not in {"root", "runner", "user"}}
 

@@ -127,9 +127,7 @@ def test_sources_cited_in_the_code_are_in_the_bibliography_and_all_are_on_its_pa
 
 def test_the_citation_file_holds_to_its_format_and_is_in_step() -> None:
     words = ["--builtin-schema", "vendor.citation-file-format", str(ROOT / "CITATION.cff")]
-    done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", *words], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "check_jsonschema", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -12,9 +12,7 @@ import pytest
 
 from tools.notebooks import ROOT
 
-PACKAGE = ROOT / "src" / "dipfilters"
 LIGHT = 1_000_000  # bytes
-BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +28,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def built(checkout: Path, kind: str) -> Path:
-    """As `pip install git+…` builds it, without the download of setuptools."""
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, f"build_{kind}", "dist"],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return checkout / "dist" / done.stdout.splitlines()[-1]
-
-
 @pytest.fixture(scope="module")
 def wheel(checkout: Path) -> Path:
-    return built(checkout, "wheel")
+    """As `pip install git+…` builds it, without the download of setuptools."""
+    command = [sys.executable, "-c", "import setuptools.build_meta as b; print(b.build_wheel('dist'))"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return checkout / "dist" / done.stdout.splitlines()[-1]
 
 
 def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Path, wheel: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 from pypdf import PdfReader
-from pypdf.generic import Destination, IndirectObject
+from pypdf.generic import Destination
 
 from tests import site_html
 from tests.site_html import ROOT
@@ -127,7 +127,8 @@ def test_every_link_within_leads_to_a_page(printed: PdfReader) -> None:
     places = printed.named_destinations
     addresses = []
     for page in printed.pages:
-        for link in map(IndirectObject.get_object, page.get("/Annots", [])):
+        for annotation in page.get("/Annots", []):
+            link: Any = annotation.get_object()
             if "/Dest" in link:
                 name = str(link["/Dest"]).lstrip("/")
                 place = places.get(name) or places.get(f"/{name}")

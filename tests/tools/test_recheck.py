@@ -85,12 +85,8 @@ def test_a_run_with_settings_of_one_s_own_leaves_the_stored_runs_alone(book: Pat
 def test_a_copy_of_stored_runs_is_renewed_with_the_book_s(tmp_path: Path) -> None:
     source, target = tmp_path / "runs", tmp_path / "own" / "runs"
     source.mkdir()
-    for name in ("a.npz", "a.lock"):
-        (source / name).write_text("first")
-    execute._copy_stored_runs(source, target)
-    assert sorted(path.name for path in target.iterdir()) == ["a.npz"]
-    (source / "a.npz").write_text("second")
-    later = (target / "a.npz").stat().st_mtime + 10
-    os.utime(source / "a.npz", (later, later))
-    execute._copy_stored_runs(source, target)
-    assert (target / "a.npz").read_text() == "second"
+    for text, time in (("first", 1e9), ("second", 2e9)):
+        (source / "a.npz").write_text(text)
+        os.utime(source / "a.npz", (time, time))
+        execute._copy_stored_runs(source, target)
+        assert [path.read_text() for path in target.iterdir()] == [text]
