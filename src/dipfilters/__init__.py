@@ -1,7 +1,7 @@
 """dipfilters: the filters behind the deep image prior.
 
-The helper package of the book. Its core reads in an evening, from top to bottom; each module knows only those
-above it in this list:
+The helper package of the book. Its core can be read in an evening, from top to bottom; each module knows only
+those above it in this list:
 
 * :mod:`~dipfilters.parameters`: the device and the size of a run, and numbers within their bounds;
 * :mod:`~dipfilters.images`: a picture comes in with :func:`load_image`, gets noise from :func:`add_noise`,
@@ -9,7 +9,7 @@ above it in this list:
 * :mod:`~dipfilters.patches`: :func:`extract_patches` turns a picture into the patches around its pixels;
 * :mod:`~dipfilters.kernels`: how alike two patches are, :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
   :func:`one_layer_tangent_kernel`;
-* :mod:`~dipfilters.engines`: a room of its own, see below;
+* :mod:`~dipfilters.engines`: a separate part, see below;
 * :mod:`~dipfilters.filters`: :class:`KernelFilter` makes a kernel over a picture a linear filter, one row of
   weights a pixel, and approximates it from a few of its columns;
 * :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder` or
@@ -34,12 +34,12 @@ above it in this list:
 * :mod:`~dipfilters.stopping`: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
-* :mod:`~dipfilters.records`: a room of its own, see below;
+* :mod:`~dipfilters.records`: a separate part, see below;
 * :mod:`~dipfilters.plots`, imported by itself, draws;
-* :mod:`~dipfilters.figures`: a room of its own, see below;
-* :mod:`~dipfilters.checks`: a room of its own, see below.
+* :mod:`~dipfilters.figures`: a separate part, see below;
+* :mod:`~dipfilters.checks`: a separate part, see below.
 
-The core is under 2,200 lines of code, apart from four rooms that its reader need not enter: ``engines``
+The core is under 2,200 lines of code, apart from four separate parts that you can skip: ``engines``
 multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly; ``records``
 keeps the long runs of chapters 6 and 7, :func:`load_or_run`; ``figures`` holds the interactive figures;
 ``checks`` tells a student what is wrong with an answer.
