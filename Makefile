@@ -28,7 +28,7 @@ CHECKED := src tools tests benchmarks notebooks book/_ext course noxfile.py
 # One thread for each of the workers, which take the files of tests one by one.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile
-PACKAGE_TESTS := tests/engines $(wildcard $(patsubst src/dipfilters/%.py,tests/test_%.py,$(wildcard src/dipfilters/*.py)))
+PACKAGE_TESTS := tests/engines tests/test_devices.py tests/test_low_rank.py $(wildcard $(patsubst src/dipfilters/%.py,tests/test_%.py,$(wildcard src/dipfilters/*.py)))
 # A parameter as it was written, between quotes for the shell: quoted NAME, and given WORDS,NAME where it is set.
 quoted = '$(subst ','\'',$(value $1))'
 given = $(if $(value $2),$1$(call quoted,$2))

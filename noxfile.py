@@ -21,7 +21,12 @@ HERE = f"dipfilters @ git+{ROOT.as_uri()}"
 TESTERS = ("pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "beartype>=0.20", "nbformat", "pyyaml")
 # The modules' own tests: they need none of the book's libraries, and no browser.
 MIRRORS = (Path("tests", f"test_{module.name}") for module in sorted(ROOT.glob("src/dipfilters/*.py")))
-TESTS = ("tests/engines", *(str(test) for test in MIRRORS if (ROOT / test).exists()))
+TESTS = (
+    "tests/engines",
+    "tests/test_devices.py",
+    "tests/test_low_rank.py",
+    *(str(test) for test in MIRRORS if (ROOT / test).exists()),
+)
 SMOKE = """
 import torch
 import dipfilters
