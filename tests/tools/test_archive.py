@@ -41,7 +41,6 @@ def test_the_same_pages_make_the_same_archive(built: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_the_unpacked_book_opens_without_a_server(tmp_path: Path) -> None:
     archive.write(site_html.SITE, tmp_path / "book.zip")
     assert (tmp_path / "book.zip").stat().st_size < 20e6

@@ -61,7 +61,6 @@ def test_the_stage_holds_pages_and_nothing_else(book: Path, pretend_run: Run) ->
     assert "draft" not in (staged / "book" / "status.md").read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_a_build_is_made_once_and_survives_a_failing_one(
     book: Path, pretend_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,6 @@ def test_each_kind_of_broken_link_is_found(site: Path, link: str, what: str) -> 
     assert list(linkcheck.inside(site, "/name/")) == [f"book/b.html -> {link}: {what}"]
 
 
-@pytest.mark.slow
 def test_what_does_not_answer_elsewhere_is_told_and_does_not_fail(
     book: Path,
     pretend_run: Callable[[], None],
