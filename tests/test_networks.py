@@ -74,7 +74,10 @@ NOT_PLAIN = "pad_once is for networks without strides, pooling and skips"
         (lambda: vanilla(1, 3, padding=UNKNOWN), "padding must be one of 'reflect', .*, got 'unknown'"),
         (lambda: autoencoder(0, 3), "scales must be a whole number and at least 1, got 0"),
         (lambda: autoencoder(1, 3, down=UNKNOWN), "down must be one of 'pool', 'stride', got 'unknown'"),
-        (lambda: autoencoder(1, 3, up=UNKNOWN), "up must be one of 'nearest', 'bilinear', got 'unknown'"),
+        (
+            lambda: autoencoder(1, 3, up=UNKNOWN),
+            "up must be one of 'nearest', 'bilinear', 'clamped', got 'unknown'",
+        ),
         (lambda: skip(1, 3, side_channels=0.0), "channels must be positive and finite, got 0.0"),
         (lambda: skip(1, 3, side_channels=0.5, merge="sum"), "a branch that is added has side_channels = 1"),
         (lambda: Convolution(3, stride=3), "stride must be one of 1, 2, got 3"),
@@ -164,6 +167,21 @@ def test_upsampling_treats_both_directions_alike():
     assert torch.equal(
         upsample(image, (6, 10), "nearest"), image.repeat_interleave(2, 2).repeat_interleave(2, 3)
     )
+
+
+@pytest.mark.parametrize("up", ["nearest", "bilinear"])
+def test_a_circular_network_moves_with_its_input_by_whole_blocks(up):
+    """By 2^scales pixels; with the clamped border it does not."""
+    image = picture(2, 8, 16)[None]
+
+    def moves(up):
+        network = build(skip(2, 3, up=up), channels=2, width=6, generator=generator(0)).double()
+        there = [network(image.roll(by, (2, 3))).roll((-by[0], -by[1]), (2, 3)) for by in ((4, 8), (2, 0))]
+        return [float((moved - network(image)).detach().abs().max()) for moved in there]
+
+    whole, half = moves(up)
+    assert whole < 1e-12 < 1e-3 < half
+    assert moves("clamped")[0] > 1e-3
 
 
 def test_networks_without_channels_and_unknown_ones_are_refused():

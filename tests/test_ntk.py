@@ -58,10 +58,10 @@ SAME_NETWORKS = {
     "zero": two_layers(3, 0.0, "zero"),
     "circular": two_layers(5, 0.1, "circular"),
     "strides-nearest": autoencoder(2, 3, down="stride", up="nearest", padding="zero"),
-    "strides-bilinear": autoencoder(2, 3, down="stride"),
+    "strides-bilinear": autoencoder(2, 3, down="stride", up="clamped"),
     "pooling-nearest": autoencoder(2, 3, slope=0.2, up="nearest", padding="zero"),
-    "pooling-bilinear": autoencoder(2, 3),
-    "skip-concatenate": skip(2, 3, slope=0.2),
+    "pooling-bilinear": autoencoder(2, 3, up="clamped"),
+    "skip-concatenate": skip(2, 3, slope=0.2, up="clamped"),
     "skip-sum": Architecture(
         (
             *(C(3), A),
@@ -83,8 +83,10 @@ SAME_NETWORKS = {
     ),
 }
 
-# What neural-tangents cannot say: reflection in each layer, an added branch beside a ReLU, unlike widths.
+# What neural-tangents cannot say: a border that wraps when the size is doubled, reflection in each layer, an
+# added branch beside a ReLU, unlike widths.
 OTHERS = {
+    "bilinear-wraps": autoencoder(1, 3),
     "reflect-layers": two_layers(3, 0.0, "reflect"),
     "autoencoder-reflect": autoencoder(1, 3, padding="reflect"),
     "skip-sum-relu": skip(1, 3, merge="sum"),

@@ -23,15 +23,15 @@ those above it in this list:
 * :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
   can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
-* :mod:`~dipfilters.empirical`: the tangent kernel of a network of finite width,
-  :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, and its first-order
-  expansion, :class:`LinearizedNetwork`;
-* :mod:`~dipfilters.step_inputs`: inputs that change during a training run, :func:`jittered` and
-  :func:`masked`, from which :func:`masked_estimate` makes a picture;
-* :mod:`~dipfilters.training`: :func:`train` trains a network step by step, by :class:`GradientDescent`,
-  :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says how far the
-  :func:`effective_weights` moved;
-* :mod:`~dipfilters.stopping`: :class:`WindowedVariance` says when to stop such a run,
+* :mod:`~dipfilters.empirical`, of a separate part, trained networks: the tangent kernel of a network of
+  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, and its
+  first-order expansion, :class:`LinearizedNetwork`;
+* :mod:`~dipfilters.step_inputs`, of a separate part: inputs that change during a training run,
+  :func:`jittered` and :func:`masked`, from which :func:`masked_estimate` makes a picture;
+* :mod:`~dipfilters.training`, of a separate part: :func:`train` trains a network step by step, by
+  :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says
+  how far the :func:`effective_weights` moved;
+* :mod:`~dipfilters.stopping`, of a separate part: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
 * :mod:`~dipfilters.records`: a separate part, see below;
@@ -39,10 +39,11 @@ those above it in this list:
 * :mod:`~dipfilters.figures`: a separate part, see below;
 * :mod:`~dipfilters.checks`: a separate part, see below.
 
-The core is under 2,200 lines of code, apart from four separate parts that you can skip: ``engines``
-multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly; ``records``
-keeps the long runs of chapters 6 and 7, :func:`load_or_run`; ``figures`` holds the interactive figures;
-``checks`` tells a student what is wrong with an answer.
+The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
+other parts you can skip until you need them: ``engines`` multiplies with kernels that nobody stores, and says
+again, for speed, what the core says plainly; the four modules of trained networks are for chapters 6 and 7;
+``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive
+figures; ``checks`` tells a student what is wrong with an answer.
 """
 
 from dipfilters.denoising import denoise as denoise

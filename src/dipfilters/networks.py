@@ -21,7 +21,7 @@ from dipfilters.images import PictureError
 from dipfilters.parameters import check_choice, check_positive, check_share, check_whole
 from dipfilters.patches import Padding, pad
 
-Upsampling = Literal["nearest", "bilinear"]
+Upsampling = Literal["nearest", "bilinear", "clamped"]
 Merge = Literal["concatenate", "sum"]
 Downsampling = Literal["pool", "stride"]
 Parametrization = Literal["tangent", "standard"]
@@ -179,7 +179,7 @@ def autoencoder(
         kernel_size: The side k of the convolutions, odd.
         slope: α of the leaky ReLU after each of them.
         down: Halve by 2×2 average pooling, or by the stride of the convolution.
-        up: How the size is doubled.
+        up: How the size is doubled, see :func:`upsample`.
         padding: Of each convolution.
         side_channels, merge: Of a skip branch around each scale, see :func:`skip`; None for no such branch.
 
@@ -276,11 +276,20 @@ def pool(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
 
 
 def upsample(
-    image: Float[Tensor, "B C h w"], size: tuple[int, int], up: Upsampling
+    image: Float[Tensor, "B C h w"], size: tuple[int, int], up: Upsampling, padding: Padding | None = None
 ) -> Float[Tensor, "B C H W"]:
-    """Bring a picture to ``size``, each channel by itself; pixels are squares, and their middles compared."""
+    """Bring a picture to ``size``, each channel by itself; pixels are squares, and their middles compared.
+
+    ``"bilinear"`` sees the picture repeated beyond its border where the padding is circular and the size
+    doubles, which makes it commute with shifts by two pixels; else, as ``"clamped"`` does always, the border
+    repeated.
+    """
     if up == "nearest":
         return F.interpolate(image, size=size, mode="nearest-exact")
+    doubled = (2 * image.shape[2], 2 * image.shape[3])
+    if up == "bilinear" and padding == "circular" and size == doubled:
+        wrapped = pad(image, 1, "circular")
+        return F.interpolate(wrapped, scale_factor=2.0, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
@@ -330,13 +339,15 @@ class _Function(nn.Module):
 class _Around(nn.Module):
     """The module of a :class:`Resampled`."""
 
-    def __init__(self, layer: Resampled, inner: nn.Module, side: nn.Module | None) -> None:
+    def __init__(
+        self, layer: Resampled, inner: nn.Module, side: nn.Module | None, padding: Padding | None
+    ) -> None:
         super().__init__()
         self.inner, self.side = inner, side
-        self.up, self.merge = layer.up, layer.merge
+        self.up, self.merge, self.padding = layer.up, layer.merge, padding
 
     def forward(self, image: Tensor) -> Tensor:
-        below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up)
+        below = upsample(self.inner(image), (image.shape[-2], image.shape[-1]), self.up, self.padding)
         if self.side is None:
             return below
         beside = self.side(image)
@@ -399,7 +410,7 @@ def build(
             else:
                 inner, below = modules(layer.inner, channels)
                 side, beside = (None, 0) if layer.side is None else modules(layer.side, channels)
-                sequence.append(_Around(layer, inner, side))
+                sequence.append(_Around(layer, inner, side, padding))
                 channels = below if layer.merge == "sum" else below + beside
         return sequence, channels
 

@@ -257,7 +257,7 @@ def _through(
         else:
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
-            below = _resampled(partial(upsample, size=size, up=layer.up), below)
+            below = _resampled(partial(upsample, size=size, up=layer.up, padding=padding), below)
             side = None if layer.side is None else _through(layer.side, state, padding, parametrization)
             state = below if side is None else _merged(layer.merge, below, side)
     return state
