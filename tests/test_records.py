@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -256,7 +257,7 @@ def test_the_line_says_what_was_done_where_with_what_when_and_which_code_changed
     for word in (
         f"Python {platform.python_version()}",
         f"numpy {np.__version__}",
-        f"torch {torch.__version__}",
+        f"torch {importlib.metadata.version('torch')}",
     ):
         assert line.count(word) == 2
     assert re.search(r"20\d\d-\d\d-\d\d, commit ([0-9a-f]{7,}( with changes)?|unknown)", line)

@@ -202,9 +202,8 @@ def _recheck(
         if now.dtype.kind not in "biufc":
             same = np.array_equal(now, then)
         else:  # infinite values and NaN must stand where they stood, and bytes must not wrap around
-            now, then = (array.astype(complex) for array in (now, then))
-            finite = np.abs(then[np.isfinite(then)])
-            atol = _TOLERANCE * float(finite.max(initial=0.0))
+            now, then = (np.stack([array.real, array.imag]).astype(float) for array in (now, then))
+            atol = _TOLERANCE * float(np.abs(then[np.isfinite(then)]).max(initial=0.0))
             same = np.allclose(now, then, rtol=0.0, atol=atol, equal_nan=True)
         if not same:
             raise RecordError(
