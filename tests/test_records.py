@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import dipfilters
 from dipfilters import Adam, load_or_run, records
 from dipfilters.records import RecordError, StoredSetting
-from tests.samples import annotations_off, refused, repeatable
+from tests.samples import annotations_off, changed, refused, repeatable
 from tests.test_faults import read_only
 
 SOURCES = Path(dipfilters.__file__).parents[1]
@@ -393,12 +393,8 @@ def sound(tmp_path_factory) -> tuple[Path, bytes]:
 def test_a_file_changed_anywhere_is_read_or_refused(sound, data):
     """A record with the settings asked for, or an error that names the file and leaves it alone."""
     path, content = sound
-    changed = bytearray(content)
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(changed) - 1))
-        length = data.draw(st.integers(0, 30))
-        changed[place : place + length] = data.draw(st.binary(max_size=30))
-    path.write_bytes(bytes(changed))
+    new = data.draw(changed(content))
+    path.write_bytes(new)
     plan.stop = len(calls)  # what the changed text no longer holds is to be computed
     told, record = path.name, None
     with annotations_off():
@@ -410,7 +406,7 @@ def test_a_file_changed_anywhere_is_read_or_refused(sound, data):
             pass
     assert path.name in told
     assert record is None or [done.setting for done in record.finished] == SETTINGS
-    assert path.read_bytes() == bytes(changed)
+    assert path.read_bytes() == new
 
 
 # ------------------------------------------------------------- kills, full discs, other processes
