@@ -135,11 +135,7 @@ def test_the_cosine_of_the_angle():
         assert bool((cosine_of_angle(own, -factor * own, factor**2 * own) == -1.0).all())
     assert cosine_of_angle(
         float64(1.0, 0.0, 0.5), float64(0.0, 0.0, 0.25), float64(2.0, 1.0, 0.5)
-    ).tolist() == [
-        0.0,
-        0.0,
-        0.5,
-    ]
+    ).tolist() == [0.0, 0.0, 0.5]
 
 
 def test_opposite_patches_have_the_angle_pi_exactly():

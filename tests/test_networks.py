@@ -133,17 +133,6 @@ def test_effective_weights_have_the_variance_of_he():
         assert raw == pytest.approx(1.0, abs=4 * error)
 
 
-def test_a_skip_branch_has_its_share_of_the_channels():
-    network = build(skip(1, 3, side_channels=0.25), channels=3, width=8, generator=generator(0))
-    assert [tuple(layer.weight.shape) for layer in scaled(network)] == [
-        (8, 3, 3, 3),
-        (8, 8, 3, 3),
-        (2, 8, 1, 1),
-        (8, 10, 3, 3),
-        (3, 8, 1, 1),
-    ]
-
-
 def test_the_generator_decides_and_no_global_seed():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()

@@ -42,12 +42,6 @@ FILES = {
             if x < 0:
                 raise ValueError(f"x must not be negative, got {x}; use {LIMIT}")
             return np.sqrt(x)
-
-        class Shape:
-            sides: int = 4
-
-            def area(self):
-                return area(self.sides)
     ''',
     "sums.py": """
         def total(values):
@@ -56,9 +50,6 @@ FILES = {
 
         def check(x, name):
             assert x >= 0, "negative"
-
-        def alone():
-            return 1
     """,
     "plots.py": """
         import matplotlib

@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dipfilters import (
-    Adam,
-    GradientDescent,
-    build,
-    jittered,
-    masked,
-    masked_estimate,
-    train,
-    vanilla,
-)
+from dipfilters import Adam, GradientDescent, build, jittered, masked, masked_estimate, train, vanilla
 from dipfilters.step_inputs import grid_masks
-from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_loops
+from tests.oracles import jacobian_by_differences, mean_of_neighbours_by_scipy
 from tests.samples import generator, picture, refused, within
 
 
@@ -56,7 +47,7 @@ def test_a_width_without_neighbours_or_pixels_is_refused(width):
 def test_hidden_pixels_are_the_mean_of_their_neighbours(channels):
     """Nine products and a division in float64: 1e-15 of values below 1."""
     noisy = picture(channels, 5, 7)
-    guess = torch.from_numpy(mean_of_neighbours_by_loops(noisy.numpy()))
+    guess = torch.from_numpy(mean_of_neighbours_by_scipy(noisy.numpy()))
     views, masks = masked(noisy, 3), grid_masks((5, 7), 3)
     for step in range(20):
         view = views(step)

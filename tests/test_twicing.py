@@ -25,18 +25,8 @@ from dipfilters import (
     twicing,
 )
 from dipfilters.twicing import DivergenceError
-from tests.oracles import (
-    draw_bias_and_variance,
-    residual_matrix,
-    twicing_by_recursion,
-)
-from tests.samples import (
-    Diagonal,
-    flat_and_textured,
-    generator,
-    picture,
-    refused,
-)
+from tests.oracles import draw_bias_and_variance, residual_matrix, twicing_by_recursion
+from tests.samples import Diagonal, flat_and_textured, generator, picture, refused
 
 SIGMA = 25 / 255
 

@@ -17,13 +17,7 @@ import torch
 from playwright.sync_api import Browser, Locator, expect
 
 from dipfilters import SpectralTwicing, TangentFilter, kappa0, kappa1, vanilla
-from dipfilters.figures import (
-    ArcCosineLab,
-    RowExplorer,
-    SpectrumExplorer,
-    TrainingFilm,
-    TwicingPlayer,
-)
+from dipfilters.figures import ArcCosineLab, RowExplorer, SpectrumExplorer, TrainingFilm, TwicingPlayer
 from dipfilters.figures.base import ComputedFigure
 from dipfilters.plots import panels, show_row
 from tests import site_browser
@@ -141,16 +135,6 @@ def test_where_python_refuses_a_row_the_explorer_says_so(show: Open) -> None:
     place.locator(".dip-pick").first.focus()
     place.page.keyboard.press("Shift+ArrowRight")
     expect(said).to_contain_text("one average with the tangent kernel")
-
-
-def test_the_row_explorer_offers_the_patches_that_python_takes(show: Open) -> None:
-    clean, noisy = samples.pictures(height=3)
-    figure = RowExplorer(clean, noisy, samples.SIGMA, pixel=(0, 0), patch_size=3)
-    patch = control(place := show(figure), "patch")
-    patch.focus()
-    place.page.keyboard.press("End")
-    expect(patch).to_have_value("5")
-    figure.patch_size = 5
 
 
 def test_the_twicing_player_shows_python_s_estimates(show: Open) -> None:
