@@ -65,12 +65,8 @@ def twicing_by_recursion(matrix: Array, pixels: Array, steps: int) -> Array:
 
 
 def residual_matrix(matrix: Array, steps: int) -> Array:
-    """R = (I − W)^k, one product after the other."""
-    identity = np.eye(len(matrix))
-    residual = identity
-    for _ in range(steps):
-        residual = residual @ (identity - matrix)
-    return residual
+    """R = (I − W)^k."""
+    return np.linalg.matrix_power(np.eye(len(matrix)) - matrix, steps)
 
 
 def jacobian_by_differences(function: Callable[[Array], Array], point: Array, step: float) -> Array:

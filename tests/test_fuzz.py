@@ -51,10 +51,8 @@ def pictures() -> dict[str, bytes]:
         "zipped.tif": (deep, {"compression": "tiff_adobe_deflate"}),
         "old.bmp": (colour, {}),
         "old.gif": (colour.quantize(16), {}),
-        "old.tga": (colour, {"compression": "tga_rle"}),
         "new.webp": (colour, {}),
         "plain.ppm": (colour, {}),
-        "icon.ico": (colour, {}),
         "wavelets.jp2": (colour, {}),
     }
     found = {}

@@ -110,7 +110,6 @@ def folder(tmp_path: Path) -> Path:
         ("from dipfilters import area\narea(1)", SHAPES),
         ("from dipfilters import total as t\nt([])", SUMS),
         ("from dipfilters import side\nside(1)", {"shapes"}),
-        ("import dipfilters.plots\ndipfilters.plots.show(1)", {"plots"}),
         ("from dipfilters import plots\nplots.COLOUR", {"plots"}),
         ("import dipfilters\ndipfilters.side(1)", {"shapes"}),
         ("import dipfilters\ndipfilters.__name__", set()),
@@ -143,7 +142,6 @@ def changed(folder: Path, code: str, name: str, old: str, new: str) -> set[str]:
         ("area", "shapes.py", "UNIT = 2", "UNIT = True", {"shapes"}),
         ("total", "shapes.py", "UNIT = 2", "UNIT = 3", {"shapes"}),
         ("area", "sums.py", "x >= 0", "x > 0", {"sums"}),
-        ("area", "shapes.py", "np.sqrt(x)", "x", set()),
         ("area", "shapes.py", '"""Square."""', '"""The square\n    of x."""', set()),
         ("area", "shapes.py", "def area(x):", "def area(x: float) -> float:  # squared", set()),
         ("side", "shapes.py", "must not be negative", "must be positive", set()),
@@ -152,7 +150,6 @@ def changed(folder: Path, code: str, name: str, old: str, new: str) -> set[str]:
         ("side", "shapes.py", 'check_size("side", x)', 'check_size("side", 2 * x)', {"shapes"}),
         ("side", "shapes.py", "raise ValueError", "raise TypeError", {"shapes"}),
         ("area", "sums.py", '"negative"', '"below zero"', set()),
-        ("plots.show", "plots.py", "size=3", "size=4", {"plots"}),
         ("plots.COLOUR", "plots.py", '"agg"', '"svg"', {"plots"}),
         ("figures.Film", "figures/film.js", "= a", "= 2 * a", {"figures/film.js"}),
         ("figures.Rows", "figures/ui.js", "a = 1", "a = 3", {"figures/ui.js"}),
@@ -167,8 +164,6 @@ def test_what_an_edit_changes(
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        ("x = (1 +\n 2)", "x = 1 + 2", True),
-        ("x = 'a'", 'x = "a"', True),
         ("x = f'a' 'b{y}'", "x = f'ab' f'{{y}}'", True),
         ("async def f(x):\n    return x", "async def f(x: int) -> int:\n    return x", True),
         ("def f():\n    x = 1", "def f():\n    y: int\n    x = 1", True),
@@ -271,13 +266,11 @@ def function_of(path: Path, source: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("old", "new", "wanted"),
     [
-        ('"""Measure."""', '"""Measure it\n    well."""', set()),
         ("    return 2 * x", "\n    # twice\n    return  2*x", set()),
         ("FACTOR = 3", "FACTOR = 4", set()),
         ("object()", "object", set()),
         ("2 * x", "3 * x", {"helper"}),
         ("(1, 7)", "(True, 7)", {"SHAPES"}),
-        ("sides = 3", "sides = 4", {"Kind"}),
         ("Adam(1e-3)", "Adam(2e-3)", {"RULE"}),
         ("helper(size),", "size,", {"Kind", "RULE", "SHAPES", "helper", "measure", "parameters", "training"}),
         ("helper(size),", "helper(psnr(size)),", {"images", "measure"}),

@@ -42,28 +42,15 @@ def definitions(stem: str) -> dict[str, Any]:
 
 SHORT = {"picture": "camera", "sigma": 0.1, "seed": 3, "width": 8}
 TRAINED = SHORT | {"side": 32, "steps": 6}
+FOLLOWED = TRAINED | {"scales": 2, "looks": [0, 3, 6], "step": 1e-3, "batch": 100, "source": "noise"}
+CLOSED = {"side": 24, "sigma": 0.1, "last": 1000, "names": ["camera"], "seed": 3, "source": "noise"}
 SMALL: dict[tuple[str, str], dict[str, Any]] = {
-    ("06-sgd-versus-adam", "follow"): TRAINED
-    | {
-        "scales": 2,
-        "looks": [0, 3, 6],
-        "step": 1e-3,
-        "batch": 100,
-        "source": "noise",
-        "method": "minibatches",
-    },
+    ("06-sgd-versus-adam", "follow"): FOLLOWED | {"method": "minibatches"},
     ("06-sgd-versus-adam", "compare"): SHORT
     | {"side": 16, "scales": 1, "steps": 8, "descent": 0.1, "adam": 0.064},
     ("07-deep-image-prior", "train_one"): TRAINED
     | {"adam": 1e-3, "network": "skips", "source": "jittered", "method": "Adam"},
-    ("07-deep-image-prior", "closed_form"): {
-        "side": 24,
-        "sigma": 0.1,
-        "last": 1000,
-        "names": ["camera"],
-        "seed": 3,
-    }
-    | {"network": "autoencoder", "source": "noise", "only": ""},
+    ("07-deep-image-prior", "closed_form"): CLOSED | {"network": "autoencoder", "only": ""},
 }
 
 

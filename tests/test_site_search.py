@@ -26,8 +26,6 @@ QUERIES = {
     "deep image prior": "07-deep-image-prior",
     "displacement": "a1-a-matrix-you-cannot-store",
     "NTK": "glossary",
-    "bilateral filter": "01-patches-and-filters",
-    "keyboard": "accessibility",
 }
 
 DONE = """() => {

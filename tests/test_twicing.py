@@ -138,8 +138,6 @@ def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
     matrix = filter.dense()
     expected = np.sort(np.linalg.eigvals(matrix.numpy()).real)[::-1]
     assert np.abs(form.eigenvalues.numpy() - expected).max() < 1e-10
-    assert form.eigenvalues[0].item() == pytest.approx(1.0, abs=1e-9)
-    assert float(form.eigenvalues[-1]) >= -1e-10
     pictures = form.eigenpictures(5)
     assert pictures.shape == (5, 9, 7)
     for value, vector in zip(form.eigenvalues, pictures.reshape(5, -1), strict=False):
@@ -270,14 +268,6 @@ def test_pictures_and_pixels_of_another_size_are_refused():
             closed(other, 1)
     with refused(IndexError, r"pixel \(5, 0\) lies outside the picture of 5×4 pixels"):
         form.row((5, 0), 3)
-    two, colour = torch.stack([image, image]), image.expand(3, 5, 4)
-    for call in (
-        lambda: sure(two, colour, 0.1, torch.ones(2)),
-        lambda: discrepancy_stop(two, colour, 0.1),
-        lambda: measured_bias_variance(two, colour),
-    ):
-        with refused(PictureError, r"each of the estimates .*shape of \w+, \(3, 5, 4\), got \(1, 5, 4\)"):
-            call()
 
 
 def test_one_estimate_where_a_stack_is_wanted_is_refused():
@@ -294,16 +284,17 @@ def test_one_estimate_where_a_stack_is_wanted_is_refused():
             sure(torch.stack([image, image]), image, 0.1, divergence)
 
 
-def test_estimates_that_are_not_finite_are_refused():
+def test_estimates_of_another_shape_or_not_finite_are_refused():
     image = picture(1, 5, 4)
-    broken = torch.stack([image, math.nan * image])
     for call in (
-        lambda: sure(broken, image, 0.1, torch.ones(2)),
-        lambda: discrepancy_stop(broken, image, 0.1),
-        lambda: measured_bias_variance(broken, image),
+        lambda estimates, y: sure(estimates, y, 0.1, torch.ones(2)),
+        lambda estimates, y: discrepancy_stop(estimates, y, 0.1),
+        measured_bias_variance,
     ):
+        with refused(PictureError, r"each of the estimates .*shape of \w+, \(3, 5, 4\), got \(1, 5, 4\)"):
+            call(torch.stack([image, image]), image.expand(3, 5, 4))
         with refused(PictureError, "estimates holds 20 values that are NaN or infinite"):
-            call()
+            call(torch.stack([image, math.nan * image]), image)
 
 
 @pytest.mark.parametrize("option", [{"probes": 0}, {"epsilon": 0.0}])

@@ -97,5 +97,3 @@ def test_levels_of_the_browser_are_those_of_python() -> None:
     assert float((seen_clean - clean).abs().max()) <= 0.5 / 255 + 1e-12
     step = (figure.range[1] - figure.range[0]) / 255
     assert float((seen_noisy - noisy).abs().max()) <= step / 2 + 1e-12
-    raw, [low, high] = figure.noisy, figure.range
-    assert torch.allclose(tensor(ask("ui.js", "levels", raw, low, high)), seen_noisy.flatten(), rtol=1e-12)

@@ -73,7 +73,6 @@ def test_the_environment_names_the_address_of_a_fork(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DIPFILTERS_REPOSITORY", "https://github.com/a/b"),
         ("DIPFILTERS_REPOSITORY", "a/b.git"),
         ("GITHUB_REPOSITORY", "a/b\n"),
         ("DIPFILTERS_BRANCH", "my/branch"),

@@ -175,9 +175,8 @@ def test_an_interruption_in_the_second_notebook_does_not_deny_the_first(
         return notebook
 
     monkeypatch.setattr(execute, "run", run)
-    monkeypatch.setattr(sys, "argv", ["execute", "--root", str(book)])
     with pytest.raises(SystemExit) as stopped:
-        run_main(execute.main)
+        run_main(lambda _: execute.main(["--root", str(book)]))
     assert str(stopped.value) == (
         "interrupted; what was finished is kept, every other notebook and page is as it was"
     )
