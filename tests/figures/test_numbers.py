@@ -90,7 +90,7 @@ def test_the_browser_s_stein_estimate_is_the_monte_carlo_one() -> None:
     assert float((tensor(found["risk"]) - exact).abs().max()) < 1e-4
 
 
-def test_levels_of_the_browser_are_those_of_python() -> None:
+def test_the_levels_that_the_browser_gets_are_near_the_pictures() -> None:
     figure = samples.rows()
     clean, noisy = pictures()
     seen_clean, seen_noisy = figure.pictures()
