@@ -52,7 +52,6 @@ def pictures() -> dict[str, bytes]:
         "old.bmp": (colour, {}),
         "old.gif": (colour.quantize(16), {}),
         "new.webp": (colour, {}),
-        "plain.ppm": (colour, {}),
         "wavelets.jp2": (colour, {}),
     }
     found = {}

@@ -90,7 +90,6 @@ def test_a_number_gives_a_picture_and_a_list_a_stack():
         assert run(3).shape == (1, 6, 7)
         assert run(range(1, 4)).shape == (3, 1, 6, 7)
         assert torch.allclose(run([1, 3])[1], run(3), rtol=0, atol=1e-13)
-    assert form.degrees_of_freedom(3).shape == ()
 
 
 def test_the_dtype_is_kept_and_the_input_untouched():
