@@ -78,7 +78,7 @@ def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(address: str)
     with site_browser.launch() as chrome:
         page = chrome.new_context(viewport={"width": 1200, "height": 1400}).new_page()
         page.goto(address)
-        page.locator(".jp-CodeCell").nth(3).wait_for(timeout=90_000)
+        page.locator(".jp-CodeCell").nth(2).wait_for(timeout=90_000)
         expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
             "data-status", "idle", timeout=90_000
         )
