@@ -10,6 +10,7 @@ import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from dipfilters import arc_cosine_kernel, gaussian_kernel, one_layer_tangent_kernel
@@ -47,6 +48,21 @@ def flat_and_textured(channels: int, height: int, width: int) -> Tensor:
     levels = (0.2 + 0.2 * (2 * rows + columns)).double()
     texture = 0.1 * (picture(channels, height, width, seed=5) - 0.5)
     return levels + texture * columns
+
+
+@st.composite
+def changed(draw, content):
+    """Bytes with one to six changes: a part cut out, put in or replaced, or the rest left out."""
+    new = bytearray(content)
+    for _ in range(draw(st.integers(1, 6))):
+        # What stands in the first bytes decides more than what follows.
+        end = min(len(new), draw(st.sampled_from([40, 200, len(content)])))
+        place, length = draw(st.integers(0, max(end - 1, 0))), draw(st.integers(0, 30))
+        words = st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\x80\0"])
+        new[place : place + length] = draw(st.binary(max_size=30) | words)
+        if draw(st.integers(0, 9)) == 0:
+            del new[place:]
+    return bytes(new)
 
 
 class Diagonal(Filter):

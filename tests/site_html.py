@@ -41,7 +41,7 @@ def soup(page: Path) -> BeautifulSoup:
 @cache
 def article(page: Path) -> Tag | None:
     """What stands between the navigation bars, or None on a generated page."""
-    if page.name in ("search.html", "genindex.html", "py-modindex.html"):
+    if page.name in ("404.html", "search.html", "genindex.html", "py-modindex.html"):
         return None
     return soup(page).select_one("article.bd-article")
 

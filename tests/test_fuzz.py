@@ -19,39 +19,13 @@ from PIL import Image
 
 from dipfilters import PictureError, load_image
 from dipfilters.images import picture_path
-from tests.samples import annotations_off
+from tests.samples import annotations_off, changed
 
 SOME = settings(
     max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 # Others at every run of `make test-long`; one that fails is printed as a line to put above the test.
 MANY = settings(SOME, max_examples=12_000, derandomize=False, print_blob=True)
-
-
-@st.composite
-def changed(draw, content):
-    """One to six changes: another value, a part cut out, doubled or put in, the rest left out."""
-    new = bytearray(content)
-    for _ in range(draw(st.integers(1, 6))):
-        # What stands in the first bytes decides more than what follows.
-        end = min(len(new), draw(st.sampled_from([40, 200, len(content)])))
-        place = draw(st.integers(0, max(end - 1, 0)))
-        span = draw(st.integers(1, 8))
-        kind = draw(st.sampled_from(["byte", "byte", "word", "cut", "double", "put in", "end"]))
-        if kind == "byte":
-            new[place : place + 1] = bytes([draw(st.integers(0, 255))])
-        elif kind == "word":
-            words = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\x80\0"]
-            new[place : place + 4] = draw(st.sampled_from(words))
-        elif kind == "cut":
-            del new[place : place + span]
-        elif kind == "double":
-            new[place:place] = new[place : place + 4 * span]
-        elif kind == "put in":
-            new[place:place] = draw(st.binary(min_size=span, max_size=span))
-        else:
-            del new[place:]
-    return bytes(new)
 
 
 # ------------------------------------------------------------------------------------------ pictures
@@ -71,22 +45,13 @@ def pictures() -> dict[str, bytes]:
         "deep.png": (deep, {}),
         "alpha.png": (alpha, {}),
         "palette.png": (colour.quantize(16), {"transparency": 3}),
-        "hole.png": (grey, {"transparency": 14}),
         "bits.png": (grey.convert("1"), {}),
-        "turned.png": (colour, {"exif": exif}),
         "photo.jpg": (colour, {"exif": exif}),
-        "progressive.jpg": (grey, {"progressive": True}),
         "print.jpg": (colour.convert("CMYK"), {}),
-        "plain.tif": (colour, {}),
-        "packed.tif": (colour, {"compression": "tiff_lzw"}),
         "zipped.tif": (deep, {"compression": "tiff_adobe_deflate"}),
         "old.bmp": (colour, {}),
         "old.gif": (colour.quantize(16), {}),
-        "old.tga": (colour, {"compression": "tga_rle"}),
-        "old.pcx": (colour, {}),
         "new.webp": (colour, {}),
-        "plain.ppm": (colour, {}),
-        "icon.ico": (colour, {}),
         "wavelets.jp2": (colour, {}),
     }
     found = {}

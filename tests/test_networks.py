@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dipfilters import PictureError, autoencoder, build, skip, vanilla
+from dipfilters import autoencoder, build, skip, vanilla
 from dipfilters.networks import (
     Activation,
     Architecture,
@@ -74,10 +74,7 @@ NOT_PLAIN = "pad_once is for networks without strides, pooling and skips"
         (lambda: vanilla(1, 3, padding=UNKNOWN), "padding must be one of 'reflect', .*, got 'unknown'"),
         (lambda: autoencoder(0, 3), "scales must be a whole number and at least 1, got 0"),
         (lambda: autoencoder(1, 3, down=UNKNOWN), "down must be one of 'pool', 'stride', got 'unknown'"),
-        (
-            lambda: autoencoder(1, 3, up=UNKNOWN),
-            "up must be one of 'nearest', 'bilinear', 'clamped', got 'unknown'",
-        ),
+        (lambda: autoencoder(1, 3, up=UNKNOWN), "up must be one of 'nearest', .*, got 'unknown'"),
         (lambda: skip(1, 3, side_channels=0.0), "channels must be positive and finite, got 0.0"),
         (lambda: skip(1, 3, side_channels=0.5, merge="sum"), "a branch that is added has side_channels = 1"),
         (lambda: Convolution(3, stride=3), "stride must be one of 1, 2, got 3"),
@@ -133,17 +130,6 @@ def test_effective_weights_have_the_variance_of_he():
         assert raw == pytest.approx(1.0, abs=4 * error)
 
 
-def test_a_skip_branch_has_its_share_of_the_channels():
-    network = build(skip(1, 3, side_channels=0.25), channels=3, width=8, generator=generator(0))
-    assert [tuple(layer.weight.shape) for layer in scaled(network)] == [
-        (8, 3, 3, 3),
-        (8, 8, 3, 3),
-        (2, 8, 1, 1),
-        (8, 10, 3, 3),
-        (3, 8, 1, 1),
-    ]
-
-
 def test_the_generator_decides_and_no_global_seed():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
@@ -191,12 +177,3 @@ def test_networks_without_channels_and_unknown_ones_are_refused():
             build(vanilla(1, 3), **options | {name: 0})
     with refused(ValueError, "parametrization must be one of 'tangent', 'standard', got 'unknown'"):
         build(vanilla(1, 3), **options, parametrization=UNKNOWN)
-
-
-def test_pictures_too_small_for_the_network_are_refused():
-    network = build(vanilla(2, 5), channels=1, width=2, generator=generator(0))
-    with refused(PictureError, "4×9 pixels are too few for reflect padding by 4, which needs 5 a side"):
-        network(torch.ones(1, 1, 4, 9))
-    network = build(autoencoder(2, 1), channels=1, width=2, generator=generator(0))
-    with refused(PictureError, r"\(1, 2\) pixels cannot be halved; use fewer scales"):
-        network(torch.ones(1, 1, 3, 5))

@@ -18,15 +18,16 @@ def test_auto_takes_the_card_if_there_is_one():
     assert choose_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:x"])
-def test_an_unknown_device_is_refused(name):
-    with refused(ValueError, rf'device must be "auto", "cpu" or "cuda", got \'{name}\''):
-        choose_device(name)
-
-
-@pytest.mark.parametrize("name", ["mps"])
-def test_a_device_without_float64_is_refused_with_the_remedy(name):
-    with refused(ValueError, f'device \'{name}\' is not known to have float64; use "auto", "cpu" or "cuda"'):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", r'device must be "auto", "cpu" or "cuda", got \'gpu\''),
+        ("cpu:x", r'device must be "auto", "cpu" or "cuda", got \'cpu:x\''),
+        ("mps", 'device \'mps\' is not known to have float64; use "auto", "cpu" or "cuda"'),
+    ],
+)
+def test_an_unknown_device_and_one_without_float64_are_refused(name, message):
+    with refused(ValueError, message):
         choose_device(name)
 
 

@@ -1,4 +1,4 @@
-"""extract_patches against loops over an explicit reflection of the index."""
+"""extract_patches against a loop over a picture that numpy pads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def picture_and_size(draw):
 
 @repeatable
 @given(picture_and_size())
-def test_patches_are_those_of_the_loops_exactly(case):
+def test_patches_are_those_of_the_loop_exactly(case):
     """Values are moved, never computed with, so that not one bit may differ."""
     image, size, padding = case
     before = image.clone()

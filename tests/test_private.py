@@ -1,6 +1,5 @@
 """What must not leave a machine: no secret, folder or person in what is stored, and nothing is unpickled."""
 
-import ast
 import base64
 import getpass
 import io
@@ -90,7 +89,7 @@ def test_what_is_looked_for_would_be_found() -> None:
     assert not found("Adam at 0.5/255, torch 2.13.0+cpu, 25/255 of AMD EPYC, commit 25cbb03; a/b and 1/2")
 
 
-OPENS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+OPENS = "pickle|cPickle|dill|joblib|shelve|marshal|cloudpickle"
 
 
 @pytest.mark.parametrize("folder", ["src", "tools", "benchmarks", "notebooks"])
@@ -102,17 +101,7 @@ def test_nothing_stored_is_unpickled(folder: str) -> None:
         sources[path] = "\n".join(cell.source for cell in cells)
     assert sources
     for path, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {alias.name for alias in node.names} | {str(getattr(node, "module", ""))}
-                assert not names & OPENS, path
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "load"
-            ):
-                said = {word.arg: ast.unparse(word.value) for word in node.keywords}
-                called = ast.unparse(node.func)
-                assert called in ("json.load",) or (
-                    called == "np.load" and said["allow_pickle"] == "False"
-                ), path
+        for line in source.splitlines():
+            assert not re.match(rf"\s*(import|from) +({OPENS})\b", line), path
+            for called, given in re.findall(r"([\w.]+\.load)\((.*)", line):
+                assert called == "json.load" or (called == "np.load" and "allow_pickle=False" in given), path

@@ -42,12 +42,6 @@ FILES = {
             if x < 0:
                 raise ValueError(f"x must not be negative, got {x}; use {LIMIT}")
             return np.sqrt(x)
-
-        class Shape:
-            sides: int = 4
-
-            def area(self):
-                return area(self.sides)
     ''',
     "sums.py": """
         def total(values):
@@ -56,9 +50,6 @@ FILES = {
 
         def check(x, name):
             assert x >= 0, "negative"
-
-        def alone():
-            return 1
     """,
     "plots.py": """
         import matplotlib
@@ -119,9 +110,6 @@ def folder(tmp_path: Path) -> Path:
         ("from dipfilters import area\narea(1)", SHAPES),
         ("from dipfilters import total as t\nt([])", SUMS),
         ("from dipfilters import side\nside(1)", {"shapes"}),
-        ("from dipfilters.sums import alone\nalone()", {"sums"}),
-        ("import dipfilters.plots as p\np.show(1)", {"plots"}),
-        ("import dipfilters.plots\ndipfilters.plots.show(1)", {"plots"}),
         ("from dipfilters import plots\nplots.COLOUR", {"plots"}),
         ("import dipfilters\ndipfilters.side(1)", {"shapes"}),
         ("import dipfilters\ndipfilters.__name__", set()),
@@ -129,20 +117,12 @@ def folder(tmp_path: Path) -> Path:
         ("from dipfilters import *", ALL),
         ("from dipfilters import unheard_of\nunheard_of", ALL),
         ("import importlib\nimportlib.import_module('dipfilters.plots')", {"plots"}),
-        ("def f():\n    from dipfilters import side\n    return side(1)", {"shapes"}),
         ("from dipfilters.figures import Rows\nRows()", ROWS),
-        ("open('data/published.json')", {"data/published.json"}),
         ("[open(f'data/{name}.json') for name in names]", {"data/published.json"}),
-        ("import numpy\nnumpy.sum(1)", set()),
     ],
 )
 def test_what_some_code_reaches(folder: Path, code: str, reached: set[str]) -> None:
     assert set(Package(folder).digests([code], "a.ipynb")) == reached
-
-
-def test_a_name_bound_in_one_cell_is_used_in_another(folder: Path) -> None:
-    cells = ["import dipfilters as d", "d.side(1)"]
-    assert set(Package(folder).digests(cells, "")) == {"shapes"}
 
 
 def changed(folder: Path, code: str, name: str, old: str, new: str) -> set[str]:
@@ -159,28 +139,19 @@ def changed(folder: Path, code: str, name: str, old: str, new: str) -> set[str]:
     ("code", "name", "old", "new", "wanted"),
     [
         ("area", "shapes.py", "x * x", "x * x * 1", {"shapes"}),
-        ("area", "shapes.py", "UNIT = 2", "UNIT = 3", {"shapes"}),
         ("area", "shapes.py", "UNIT = 2", "UNIT = True", {"shapes"}),
         ("total", "shapes.py", "UNIT = 2", "UNIT = 3", {"shapes"}),
         ("area", "sums.py", "x >= 0", "x > 0", {"sums"}),
-        ("area", "shapes.py", "np.sqrt(x)", "x", set()),
-        ("area", "sums.py", "return 1", "return 2", set()),
         ("area", "shapes.py", '"""Square."""', '"""The square\n    of x."""', set()),
         ("area", "shapes.py", "def area(x):", "def area(x: float) -> float:  # squared", set()),
         ("side", "shapes.py", "must not be negative", "must be positive", set()),
-        ("side", "shapes.py", "LIMIT: int = 5", "LIMIT: int = 6", set()),
         ("area", "shapes.py", 'check(x, "side")', 'check(x, "length")', {"shapes"}),
         ("side", "shapes.py", 'check_size("side", x)', 'check_size("length", x)', set()),
         ("side", "shapes.py", 'check_size("side", x)', 'check_size("side", 2 * x)', {"shapes"}),
         ("side", "shapes.py", "raise ValueError", "raise TypeError", {"shapes"}),
         ("area", "sums.py", '"negative"', '"below zero"', set()),
-        ("shapes.Shape", "shapes.py", "sides: int = 4", "sides: int = 5", {"shapes"}),
-        ("shapes.Shape", "shapes.py", "sides: int = 4", "sides: float = 4", set()),
-        ("plots.show", "plots.py", "size=3", "size=4", {"plots"}),
-        ("plots.COLOUR", "plots.py", "size=3", "size=4", set()),
         ("plots.COLOUR", "plots.py", '"agg"', '"svg"', {"plots"}),
         ("figures.Film", "figures/film.js", "= a", "= 2 * a", {"figures/film.js"}),
-        ("figures.Rows", "figures/film.js", "= a", "= 2 * a", set()),
         ("figures.Rows", "figures/ui.js", "a = 1", "a = 3", {"figures/ui.js"}),
     ],
 )
@@ -193,13 +164,9 @@ def test_what_an_edit_changes(
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        ("x = (1 +\n 2)", "x = 1 + 2", True),
-        ("x = 1", "x: int = 1", True),
-        ("x = 'a'", 'x = "a"', True),
         ("x = f'a' 'b{y}'", "x = f'ab' f'{{y}}'", True),
         ("async def f(x):\n    return x", "async def f(x: int) -> int:\n    return x", True),
         ("def f():\n    x = 1", "def f():\n    y: int\n    x = 1", True),
-        ("x = 1", "x = 1.0", False),
         ("x = lambda: None", "x = lambda: 0", False),
         ("class x:\n    y: int = 1", "class x:\n    y = 1", False),
         ("class x:\n    y: int\n    z: int", "class x:\n    z: int\n    y: int", False),
@@ -299,20 +266,14 @@ def function_of(path: Path, source: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("old", "new", "wanted"),
     [
-        ('"""Measure."""', '"""Measure it\n    well."""', set()),
         ("    return 2 * x", "\n    # twice\n    return  2*x", set()),
-        ("    return 1", "    return 2", set()),
         ("FACTOR = 3", "FACTOR = 4", set()),
-        ("size = 4", "size = 5", set()),
         ("object()", "object", set()),
         ("2 * x", "3 * x", {"helper"}),
-        ("0.5, None", "0.6, None", {"SHAPES"}),
         ("(1, 7)", "(True, 7)", {"SHAPES"}),
-        ("sides = 3", "sides = 4", {"Kind"}),
         ("Adam(1e-3)", "Adam(2e-3)", {"RULE"}),
         ("helper(size),", "size,", {"Kind", "RULE", "SHAPES", "helper", "measure", "parameters", "training"}),
         ("helper(size),", "helper(psnr(size)),", {"images", "measure"}),
-        ('f"a {size}"', 'f"b {size}"', {"measure"}),
     ],
 )
 def test_the_code_of_a_function(tmp_path: Path, old: str, new: str, wanted: set[str]) -> None:
@@ -323,38 +284,16 @@ def test_the_code_of_a_function(tmp_path: Path, old: str, new: str, wanted: set[
     assert {name for name, _ in before.items() ^ after.items()} == wanted
 
 
-def caught(number: int) -> Callable[..., Any]:
+def test_what_is_caught_in_a_closure_and_what_has_no_source_is_refused() -> None:
+    number = 1
+
     def measure(size: int) -> int:
         return size + number
 
-    return measure
-
-
-def test_what_is_caught_in_a_closure_is_refused() -> None:
     with refused(SourceError, "measure takes number from the function around it.*as an argument"):
-        code_of(caught(1))
-
-
-def test_a_function_without_a_source_is_refused() -> None:
+        code_of(measure)
     with refused(SourceError, "has no source to tell changes by; write it with def"):
         code_of(len)
-
-
-def test_a_function_of_a_notebook_has_its_source(tmp_path: Path) -> None:
-    """In a kernel the source of a function is that of its cell."""
-    cells = [
-        "from dipfilters import psnr\nfrom dipfilters.provenance import code_of",
-        "def helper(x):\n    return 2 * x",
-        "def measure(x):\n    return {'y': helper(x), 'name': psnr}",
-        "print(sorted(code_of(measure)))",
-    ]
-    shell = "from IPython.core.interactiveshell import InteractiveShell as S\ns = S.instance()\n"
-    program = shell + "".join(f"s.run_cell({cell!r}).raise_error()\n" for cell in cells)
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": "src", "IPYTHONDIR": str(tmp_path / "ipython")}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment)
-    assert done.stdout.splitlines()[-1] == "['helper', 'images', 'measure']"
 
 
 # --------------------------------------------------------------------------- commit, machine, libraries

@@ -98,7 +98,6 @@ def test_every_chapter_has_its_colab_button() -> None:
         link = f"https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{path.name}"
         places = page.find_all("a", href=link)
         assert any(tag.find_parent(class_="dropdown-launch-buttons") for tag in places), path.name
-        assert any(tag.find_parent("article") for tag in places), path.name
 
 
 def test_the_page_of_licences_lists_the_package_s_pictures() -> None:

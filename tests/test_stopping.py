@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dipfilters import ExponentialAverage, PictureError, WindowedVariance
-from tests.oracles import windowed_variance_by_definition
+from tests.oracles import windowed_variance_by_numpy
 from tests.samples import generator, picture, refused
 
 
@@ -59,7 +59,7 @@ def test_the_windowed_variance_is_that_of_the_definition(window):
     rule = WindowedVariance(window=window, patience=1000)
     for z in estimates:
         rule.update(z)
-    expected = windowed_variance_by_definition(estimates.numpy(), window)
+    expected = windowed_variance_by_numpy(estimates.numpy(), window)
     assert np.allclose(rule.variances, expected, rtol=0, atol=60 * 1e-15 * expected.max())
     assert rule.best_step is not None
     assert rule.best_estimate is not None
@@ -75,7 +75,7 @@ def test_a_variance_far_below_the_pictures_keeps_its_digits():
     rule = WindowedVariance(window=10, patience=1000)
     for z in estimates:
         rule.update(z)
-    expected = windowed_variance_by_definition(estimates.numpy(), 10)
+    expected = windowed_variance_by_numpy(estimates.numpy(), 10)
     assert expected[-20] < 1e-10
     assert rule.variances[-20] == pytest.approx(expected[-20], rel=1e-9 * 30)
 
@@ -108,12 +108,11 @@ def test_it_stops_when_patience_is_over_and_stays_stopped(patience):
     estimates = walk(200)
     rule = WindowedVariance(window=8, patience=patience)
     answers = [rule.update(z) for z in estimates]
-    stop, best = stop_by_hand(windowed_variance_by_definition(estimates.numpy(), 8), 8, patience)
+    stop, best = stop_by_hand(windowed_variance_by_numpy(estimates.numpy(), 8), 8, patience)
     assert (stop is None) == (patience == 1000)
     assert answers == [stop is not None and k >= stop for k in range(200)]
     assert rule.stopped == (stop is not None)
     assert rule.best_step == best
-    assert len(rule.variances) == 193
 
 
 def test_it_keeps_copies_and_no_more_than_a_window():

@@ -25,20 +25,8 @@ from dipfilters import (
     twicing,
 )
 from dipfilters.twicing import DivergenceError
-from tests.oracles import (
-    draw_bias_and_variance,
-    jacobian_by_differences,
-    residual_matrix,
-    twicing_by_recursion,
-)
-from tests.samples import (
-    Diagonal,
-    flat_and_textured,
-    generator,
-    picture,
-    refused,
-    within,
-)
+from tests.oracles import draw_bias_and_variance, residual_matrix, twicing_by_recursion
+from tests.samples import Diagonal, flat_and_textured, generator, picture, refused
 
 SIGMA = 25 / 255
 
@@ -102,9 +90,6 @@ def test_a_number_gives_a_picture_and_a_list_a_stack():
         assert run(3).shape == (1, 6, 7)
         assert run(range(1, 4)).shape == (3, 1, 6, 7)
         assert torch.allclose(run([1, 3])[1], run(3), rtol=0, atol=1e-13)
-    for measure in (lambda k: form.bias_squared(image, k), lambda k: form.variance(SIGMA, k)):
-        assert torch.allclose(measure([1, 3])[1], measure(3), rtol=1e-12, atol=0)
-    assert form.degrees_of_freedom(3).shape == ()
 
 
 def test_the_dtype_is_kept_and_the_input_untouched():
@@ -124,13 +109,10 @@ def test_the_dtype_is_kept_and_the_input_untouched():
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
-@pytest.mark.parametrize(
-    "kernel", [gaussian_kernel(0.3), arc_cosine_kernel()], ids=["gaussian", "arc-cosine"]
-)
-def test_errors_and_freedom_are_those_of_the_explicit_matrix(normalize, kernel):
-    """R = (I − W)^k multiplied out: ‖R x‖²/n, σ²‖I − R‖_F²/N and tr(I − R), to a relative 1e-10."""
+def test_errors_freedom_and_rows_are_those_of_the_explicit_matrix(normalize):
+    """R = (I − W)^k multiplied out: ‖R x‖²/n, σ²‖I − R‖_F²/N, tr(I − R) and a row of I − R."""
     image = picture(3, 9, 7)
-    filter = make(image, normalize, kernel)
+    filter = make(image, normalize)
     form = SpectralTwicing(filter)
     matrix, identity = filter.dense().numpy(), np.eye(63)
     stops = [0, 1, 3, 20, 60]
@@ -143,6 +125,7 @@ def test_errors_and_freedom_are_those_of_the_explicit_matrix(normalize, kernel):
         expected = SIGMA**2 * np.sum((identity - residual) ** 2) / 63
         assert variance[i].item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
         assert freedom[i].item() == pytest.approx(np.trace(identity - residual), rel=1e-10, abs=1e-12)
+        assert np.abs(form.row((8, 2), k).numpy().ravel() - (identity - residual)[58]).max() < 1e-11
 
 
 @pytest.mark.parametrize("normalize", ["rows", "spectral"])
@@ -154,26 +137,12 @@ def test_eigenvalues_and_eigenpictures_are_those_of_the_matrix(normalize):
     matrix = filter.dense()
     expected = np.sort(np.linalg.eigvals(matrix.numpy()).real)[::-1]
     assert np.abs(form.eigenvalues.numpy() - expected).max() < 1e-10
-    assert form.eigenvalues[0].item() == pytest.approx(1.0, abs=1e-9)
-    assert float(form.eigenvalues[-1]) >= -1e-10
     pictures = form.eigenpictures(5)
     assert pictures.shape == (5, 9, 7)
     for value, vector in zip(form.eigenvalues, pictures.reshape(5, -1), strict=False):
         assert float((matrix @ vector - value * vector).abs().max()) < 1e-12
         assert float(vector.norm()) == pytest.approx(1.0, abs=1e-12)
         assert float(vector.sum()) > -1e-12
-
-
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_rows_of_the_iterated_filter(normalize):
-    """The rows of I − (I − W)^k."""
-    image = picture(1, 6, 5)
-    filter = make(image, normalize)
-    form = SpectralTwicing(filter)
-    whole = np.eye(30) - residual_matrix(filter.dense().numpy(), 9)
-    for r, c in [(0, 0), (5, 4), (2, 3)]:
-        assert np.abs(form.row((r, c), 9).numpy().ravel() - whole[r * 5 + c]).max() < 1e-11
-    assert torch.allclose(form.row((1, 2), 1), filter.row((1, 2)), rtol=0, atol=1e-12)
 
 
 # ----------------------------------------------------------------------------------- measured by drawing
@@ -192,28 +161,6 @@ def test_bias_and_variance_are_measured_as_the_oracle_does():
         assert alone == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("normalize", ["rows", "spectral"])
-def test_sure_with_a_fixed_filter_is_unbiased(normalize):
-    """The mean over 1000 draws of SURE less the true error is 0, within three of its own standard errors."""
-    clean = picture(3, 8, 7)
-    filter = make(clean, normalize)
-    form = SpectralTwicing(filter)
-    stops = [1, 3, 10, 40]
-    freedom = 3 * form.degrees_of_freedom(stops)
-    chance, draws = generator(8), []
-    for _ in range(1000):
-        noisy = add_noise(clean, SIGMA, generator=chance)
-        estimates = form.estimate(noisy, stops)
-        truth = (estimates - clean).square().mean(dim=(1, 2, 3))
-        draws.append(sure(estimates, noisy, SIGMA, freedom) - truth)
-    surplus = torch.stack(draws)
-    for k, mean, spread in zip(stops, surplus.mean(0), surplus.std(0), strict=True):
-        error = float(spread) / math.sqrt(1000)
-        assert within(float(mean), 0.0, error), k
-        # The divergence term is many standard errors large: without it the test would fail.
-        assert 2 * SIGMA**2 * float(freedom[stops.index(k)]) / clean.numel() > 6 * error
-
-
 def test_sure_written_out():
     noisy, estimate = picture(3, 4, 5), picture(3, 4, 5, seed=1)
     expected = float(((noisy - estimate) ** 2).sum()) / 60 - 0.01 + 2 * 0.01 * 7.5 / 60
@@ -223,11 +170,6 @@ def test_sure_written_out():
 
 
 # -------------------------------------------------------------------------------------------- divergence
-
-
-def standard_error(jacobian, probes):
-    """bᵀ J b has variance 2‖S‖_F² for b ~ N(0, I) and S = (J + Jᵀ)/2."""
-    return math.sqrt(2 * np.sum(((jacobian + jacobian.T) / 2) ** 2) / probes)
 
 
 def test_the_differences_are_taken_both_ways_in_float64():
@@ -241,24 +183,6 @@ def test_the_differences_are_taken_both_ways_in_float64():
     measured = monte_carlo_divergence(twice, image, generator=generator(5), probes=2, epsilon=0.5)
     expected = [float((image.double() * probes.square()).sum()), float(probes.square().sum()) / 2]
     assert measured.tolist() == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_divergence_of_the_whole_map_matches_differences_coordinate_by_coordinate():
-    """A filter built from the picture that it filters. Both differences err by ε² times a third derivative,
-    far below three standard errors; the sum of the fixed matrix's diagonal is far from both.
-    """
-    image = add_noise(flat_and_textured(1, 6, 5), SIGMA, generator=generator(2))
-    probes = 300
-
-    def denoise(noisy):
-        return twicing(make(noisy, "rows", gaussian_kernel(0.15)), noisy, steps=3)
-
-    jacobian = jacobian_by_differences(lambda y: denoise(torch.from_numpy(y)).numpy(), image.numpy(), 1e-5)
-    measured = monte_carlo_divergence(denoise, image, generator=generator(6), probes=probes, epsilon=1e-4)
-    error = standard_error(jacobian, probes)
-    assert within(measured.item(), np.trace(jacobian), error)
-    fixed = SpectralTwicing(make(image, "rows", gaussian_kernel(0.15))).degrees_of_freedom(3).item()
-    assert abs(np.trace(jacobian) - fixed) > 6 * error
 
 
 # ------------------------------------------------------------------------------------------------- stops
@@ -343,14 +267,6 @@ def test_pictures_and_pixels_of_another_size_are_refused():
             closed(other, 1)
     with refused(IndexError, r"pixel \(5, 0\) lies outside the picture of 5×4 pixels"):
         form.row((5, 0), 3)
-    two, colour = torch.stack([image, image]), image.expand(3, 5, 4)
-    for call in (
-        lambda: sure(two, colour, 0.1, torch.ones(2)),
-        lambda: discrepancy_stop(two, colour, 0.1),
-        lambda: measured_bias_variance(two, colour),
-    ):
-        with refused(PictureError, r"each of the estimates .*shape of \w+, \(3, 5, 4\), got \(1, 5, 4\)"):
-            call()
 
 
 def test_one_estimate_where_a_stack_is_wanted_is_refused():
@@ -367,16 +283,17 @@ def test_one_estimate_where_a_stack_is_wanted_is_refused():
             sure(torch.stack([image, image]), image, 0.1, divergence)
 
 
-def test_estimates_that_are_not_finite_are_refused():
+def test_estimates_of_another_shape_or_not_finite_are_refused():
     image = picture(1, 5, 4)
-    broken = torch.stack([image, math.nan * image])
     for call in (
-        lambda: sure(broken, image, 0.1, torch.ones(2)),
-        lambda: discrepancy_stop(broken, image, 0.1),
-        lambda: measured_bias_variance(broken, image),
+        lambda estimates, y: sure(estimates, y, 0.1, torch.ones(2)),
+        lambda estimates, y: discrepancy_stop(estimates, y, 0.1),
+        measured_bias_variance,
     ):
+        with refused(PictureError, r"each of the estimates .*shape of \w+, \(3, 5, 4\), got \(1, 5, 4\)"):
+            call(torch.stack([image, image]), image.expand(3, 5, 4))
         with refused(PictureError, "estimates holds 20 values that are NaN or infinite"):
-            call()
+            call(torch.stack([image, math.nan * image]), image)
 
 
 @pytest.mark.parametrize("option", [{"probes": 0}, {"epsilon": 0.0}])

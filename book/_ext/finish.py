@@ -1,10 +1,10 @@
-"""What is done to the finished pages: light pictures of known size, only the icons in use, three more files.
+"""What is done to the finished pages: light pictures of known size, only the icons in use, two more files.
 
 Left alone, each page would load one and a half megabytes of icons, which with chapter 5's own 1.9 MB is far
 above the budget of two; its pictures as PNG; and the index of the whole book, which the search page alone
 needs. Here pictures become WebP without loss, pixel for pixel, and say their size, so that nothing jumps
-while they load; all but the first load when they are scrolled to. Three files are added: the page that opens
-the book, the page for addresses that lead nowhere, and the site's map.
+while they load; all but the first load when they are scrolled to. Two files are added: the page that opens
+the book, and the site's map. Pictures that begin with a slash, those of 404.html, are left as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from html import escape
 from pathlib import Path
-from string import Template
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
@@ -43,7 +42,6 @@ def finish(app: Sphinx, trouble: Exception | None) -> None:
             page.write_text(with_sizes(with_plain_roles(text), page, lighter), "utf-8")
     keep_used_icons(site)
     write_first_page(app, site)
-    write_not_found(app, site)
     write_map(app, site)
 
 
@@ -91,7 +89,7 @@ def with_sizes(text: str, page: Path, lighter: dict[Path, Path]) -> str:
         nonlocal seen
         tag = match[0]
         source = SOURCE.search(tag)
-        if source is None or source[0].startswith("data:") or urlsplit(source[0]).netloc:
+        if source is None or source[0].startswith(("data:", "/")) or urlsplit(source[0]).netloc:
             return tag
         path = (page.parent / unquote(urlsplit(source[0]).path)).resolve()
         if path in lighter:
@@ -151,23 +149,6 @@ def write_first_page(app: Sphinx, site: Path) -> None:
         f'<body><p>The book begins <a href="{target}">here</a>.</p></body>\n</html>\n',
         "utf-8",
     )
-
-
-def write_not_found(app: Sphinx, site: Path) -> None:
-    """404.html, shown under whatever address led nowhere: its links begin at the site's root."""
-    template = Path(app.confdir or app.srcdir, "book", "_ext", "not-found.html")
-    folder = urlsplit(app.config.html_baseurl).path
-    items = "\n".join(
-        f'<li><a href="{folder}{name}.html">{escape(title)}</a></li>' for name, title in chapters(app)
-    )
-    page = Template(template.read_text("utf-8")).substitute(
-        folder=folder,
-        items=items,
-        language=app.config.language,
-        repository=app.config.html_theme_options["repository_url"],
-        title=escape(str(app.config.html_title)),
-    )
-    (site / "404.html").write_text(page, "utf-8")
 
 
 def write_map(app: Sphinx, site: Path) -> None:

@@ -1,16 +1,18 @@
 """What each page says about itself: a description for search engines, where its source is, how to cite it.
 
-All addresses come from the staged _config.yml, into which the build writes that of the repository it is built
-for (tools/address.py).
+And what the page says that is shown where there is none. All addresses come from the staged _config.yml, into
+which the build writes that of the repository it is built for (tools/address.py).
 """
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
+from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 SHORTEST = 60
 LONGEST = 200  # letters of a description; search engines show about 160 and cut the rest
@@ -112,8 +114,25 @@ def cite(
     )
 
 
+LOST = """<h1>There is no such page</h1>
+<p>The address is misspelt, or the page has moved. Search the book for what you came for, or choose a page
+from its contents.</p>
+<p>If a link of the book led you here, please <a href="{repository}/issues">tell us</a>.</p>"""
+
+
+def answer_lost(_app: Sphinx, config: Config) -> None:
+    """Word 404.html, shown under whatever address leads nowhere: its links begin with the site's folder."""
+    config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
+    config.notfound_context = {
+        "title": "No such page",
+        "body": LOST.format(repository=escape(config.html_theme_options["repository_url"])),
+        "metatags": '<meta name="robots" content="noindex" />',
+    }
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx when to call this extension: after the theme, which makes the buttons."""
     for step in (describe, link_source, cite):
         app.connect("html-page-context", step, priority=900)
+    app.connect("config-inited", answer_lost)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

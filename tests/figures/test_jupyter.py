@@ -30,9 +30,6 @@ CELLS = (
     "figure",
     "print('Python sees', figure.pixel, figure.patch_size)",
     "figure.pixel = [5, 6]",
-    "rows = [f.row((5, 6)) for f in figure.filters().values()]\n"
-    "noisy = figure.pictures()[1][0]\n"
-    "print('values', *(f'{255 * float((row * noisy).sum()):.1f}' for row in rows))",
 )
 
 
@@ -81,7 +78,7 @@ def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(address: str)
     with site_browser.launch() as chrome:
         page = chrome.new_context(viewport={"width": 1200, "height": 1400}).new_page()
         page.goto(address)
-        page.locator(".jp-CodeCell").nth(3).wait_for(timeout=90_000)
+        page.locator(".jp-CodeCell").nth(2).wait_for(timeout=90_000)
         expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
             "data-status", "idle", timeout=90_000
         )
@@ -108,7 +105,3 @@ def test_the_reader_s_pixel_reaches_python_and_python_s_the_reader(address: str)
 
         run_cell(page, 2)
         expect(said).to_contain_text("Pixel (5, 6)")
-        run_cell(page, 3)
-        exact = page.locator(".jp-CodeCell").nth(3).locator(".jp-OutputArea-output").inner_text().split()[1:]
-        for value in exact:
-            expect(said).to_contain_text(value)

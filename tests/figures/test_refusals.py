@@ -92,10 +92,8 @@ def test_a_twicing_player_refuses_pictures_too_large_or_too_small() -> None:
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ({"looks": [0]}, "looks must ascend"),
         ({"looks": [0, 1, 1, 3]}, r"looks must ascend .*\[0, 1, 1, 3\]"),
         ({"pictures": np.full((4, 6, 7), 256)}, "must hold 0 to 255"),
-        ({"pictures": np.full((4, 6, 7), NAN)}, "must hold 0 to 255"),
         ({"psnr": np.zeros(9)}, "steps 0 to 9, got 9 of 10"),
         ({"psnr": np.full(10, np.inf)}, "steps 0 to 9, got 0 of 10"),
         ({"rows": np.full((4, 1, 6, 7), NAN)}, "NaN or infinite"),

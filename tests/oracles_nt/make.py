@@ -64,15 +64,9 @@ def branches(inner, side, *, merge: str):
     return stax.serial(stax.FanOut(2), stax.parallel(inner, side), joined)
 
 
-def vanilla(depth: int, size: int, slope: float = 0.0):
-    """On the padded input, all convolutions without padding."""
-    hidden = [conv(size, slope=slope, padding="VALID") for _ in range(depth)]
-    return stax.serial(*hidden, conv(1, slope=None, padding="VALID"))
-
-
-def layerwise(size: int, padding: str, slope: float = 0.0):
-    """Two hidden layers that pad for themselves."""
-    hidden = [conv(size, slope=slope, padding=padding) for _ in range(2)]
+def plain(depth: int, size: int, padding: str, slope: float = 0.0):
+    """Hidden layers of one kind and a last one, which pad for themselves or, by "VALID", not at all."""
+    hidden = [conv(size, slope=slope, padding=padding) for _ in range(depth)]
     return stax.serial(*hidden, conv(1, slope=None, padding=padding))
 
 
@@ -109,23 +103,6 @@ def encoder_decoder(
     return stax.serial(block(), around(0, inner), block(), conv(1, slope=None, padding=padding))
 
 
-def residual(padding: str):
-    """A hidden layer, half the size and back with its own convolution, added to a 3×3 convolution of it."""
-    inner = stax.serial(
-        pool(),
-        conv(3, slope=0.0, padding=padding),
-        conv(1, slope=None, padding=padding),
-        up(7, 9, "nearest"),
-    )
-    side = stax.serial(conv(3, slope=0.0, padding=padding), conv(3, slope=None, padding=padding))
-    return stax.serial(
-        conv(3, slope=0.0, padding=padding),
-        branches(inner, side, merge="sum"),
-        conv(3, slope=0.0, padding=padding),
-        conv(1, slope=None, padding=padding),
-    )
-
-
 def picture(channels: int, height: int, width: int, *, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.05, 0.95, (channels, height, width))
 
@@ -138,31 +115,22 @@ def cases() -> dict[str, tuple[Callable[[], object], np.ndarray, int]]:
     """Name -> (network, input picture, by how many pixels it is to be mirrored first)."""
     small, colour = picture(1, 7, 9, seed=1), picture(3, 7, 9, seed=2)
     odd, noise = picture(1, 5, 9, seed=4), picture(2, 7, 9, seed=3) - 0.5
-    one, two = [(7, 9), (3, 4)], [(7, 9), (3, 4), (1, 2)]
+    scales = [(7, 9), (3, 4), (1, 2)]
     strided = [(5, 9), (3, 5), (2, 3)]  # from an even size a stride of 2 would start at another pixel
 
     def layered(shapes, padding, down, method, **options):
-        size = options.pop("size", 3)
-        return lambda: encoder_decoder(shapes, size, padding=padding, down=down, method=method, **options)
+        return lambda: encoder_decoder(shapes, 3, padding=padding, down=down, method=method, **options)
 
+    concatenated = {"slope": 0.2, "merge": "concatenate"}
     return {
-        "vanilla-1": (lambda: vanilla(1, 5), small, 2),
-        "vanilla-3": (lambda: vanilla(3, 3), colour, 3),
-        "vanilla-leaky": (lambda: vanilla(2, 3, slope=0.2), noise, 2),
-        "zero": (lambda: layerwise(3, "SAME"), small, 0),
-        "circular": (lambda: layerwise(5, "CIRCULAR", slope=0.1), colour, 0),
+        "vanilla-3": (lambda: plain(3, 3, "VALID"), colour, 3),
+        "vanilla-leaky": (lambda: plain(2, 3, "VALID", slope=0.2), noise, 2),
+        "zero": (lambda: plain(2, 3, "SAME"), small, 0),
+        "circular": (lambda: plain(2, 5, "CIRCULAR", slope=0.1), colour, 0),
         "strides-nearest": (layered(strided, "SAME", "stride", "nearest"), odd, 0),
-        "strides-bilinear": (layered(strided, "CIRCULAR", "stride", "linear"), odd, 0),
-        "pooling-nearest": (layered(two, "SAME", "pool", "nearest", slope=0.2), colour, 0),
-        "pooling-bilinear": (layered(two, "CIRCULAR", "pool", "linear"), small, 0),
-        "skip-concatenate": (
-            layered(two, "CIRCULAR", "pool", "linear", slope=0.2, merge="concatenate"),
-            small,
-            0,
-        ),
+        "pooling-bilinear": (layered(scales, "CIRCULAR", "pool", "linear"), small, 0),
+        "skip-concatenate": (layered(scales, "CIRCULAR", "pool", "linear", **concatenated), small, 0),
         "skip-sum": (layered(strided, "SAME", "stride", "linear", merge="sum"), odd, 0),
-        "skip-sum-noise": (layered(one, "CIRCULAR", "pool", "nearest", merge="sum", size=5), noise, 0),
-        "residual": (lambda: residual("CIRCULAR"), small, 0),
     }
 
 

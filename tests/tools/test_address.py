@@ -49,13 +49,6 @@ def test_rewriting_there_and_back_changes_nothing_else(
     assert before == {path: path.read_bytes() for path in address.files(book)}
 
 
-def test_an_address_in_the_settings_that_cannot_be_used_is_refused(book: Path) -> None:
-    config = book / "_config.yml"
-    config.write_text(config.read_text("utf-8").replace("branch: main", "branch: my/branch"), "utf-8")
-    with pytest.raises(BookError, match=r"_config\.yml names the branch 'my/branch'; write "):
-        address.committed(Book(book))
-
-
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -80,7 +73,6 @@ def test_the_environment_names_the_address_of_a_fork(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DIPFILTERS_REPOSITORY", "https://github.com/a/b"),
         ("DIPFILTERS_REPOSITORY", "a/b.git"),
         ("GITHUB_REPOSITORY", "a/b\n"),
         ("DIPFILTERS_BRANCH", "my/branch"),

@@ -40,17 +40,6 @@ def made_stale(folder: Path, file: str, *edits: tuple[str, str]) -> set[str]:
     }
 
 
-def test_what_changes_no_result_makes_no_chapter_stale(tmp_path: Path) -> None:
-    edits = {
-        "a message": (r'(raise \w+\(\s*f?")', r"\1Oh dear: "),
-        "a docstring": (r'(def load_image\(.*?""")', r"\1Please. "),
-        "a comment": (r"\Z", "# A remark.\n"),
-        "an annotation": (r"\) -> [^\n]+:\n", ") -> object:\n"),
-        "a neighbour": (r"\Z", "def nobodys():\n    pass\n"),
-    }
-    assert made_stale(tmp_path, "images.py", *edits.values()) == set()
-
-
 @pytest.mark.parametrize(
     ("names", "file", "pattern", "new"),
     [
