@@ -127,7 +127,9 @@ def apart(name: str, found: Tensor, expected: Tensor, allowed: float) -> float:
     expected = expected.double().cpu()
     difference = float((found.double().cpu() - expected).norm() / expected.norm())
     if not difference <= allowed:
-        raise BookError(f"{name}: the results differ by {difference:.1e}, more than {allowed:.0e}; do not use it")
+        raise BookError(
+            f"{name}: the results differ by {difference:.1e}, more than {allowed:.0e}; do not use it"
+        )
     return difference
 
 
@@ -262,7 +264,9 @@ def training(check: Check) -> Iterator[Row]:
     for name, (architecture, channels) in networks.items():
         steps = 3 if check.quick else 60
 
-        def run(device: torch.device, steps: int = steps, made=(architecture, channels)) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+        def run(
+            device: torch.device, steps: int = steps, made=(architecture, channels)
+        ) -> tuple[float, float]:  # type: ignore[no-untyped-def]
             picture = check.picture(side).float().to(device)
             fed = torch.randn(16, side, side, generator=torch.Generator().manual_seed(1)).to(device)
             chance = torch.Generator().manual_seed(0)
@@ -302,7 +306,12 @@ def linearized(check: Check) -> Iterator[Row]:
 
     work = f"{steps} steps of gradient descent on the linearised autoencoder, {side}², width {width}"
     yield check.row(
-        "linearised", work, lambda: run(torch.float32), lambda: run(torch.float64), 1e-3, "float32 against float64"
+        "linearised",
+        work,
+        lambda: run(torch.float32),
+        lambda: run(torch.float64),
+        1e-3,
+        "float32 against float64",
     )
 
 

@@ -69,7 +69,10 @@ def one_layer(program: KernelProgram) -> Coefficients | None:
 
 
 def product(
-    program: KernelProgram, coefficients: Coefficients, padded: Float[Tensor, "C h w"], v: Float[Tensor, "m N"]
+    program: KernelProgram,
+    coefficients: Coefficients,
+    padded: Float[Tensor, "C h w"],
+    v: Float[Tensor, "m N"],
 ) -> Float[Tensor, "m N"]:
     """K times the rows of v but for the diagonal of K, in float64 on the device of the picture.
 
@@ -181,9 +184,7 @@ def _walk(
             if level + 1 < LEVELS:
                 beside = tl.minimum(lanes + (1 << level), COLUMNS - 1)[None, :]
                 powers += tl.gather(powers, tl.broadcast_to(beside, (SHIFTS, COLUMNS)), 1)
-        sums -= _column_products(
-            x, row, row + down, near, far, tall, wide, padded_near, padded_far, CHANNELS
-        )
+        sums -= _column_products(x, row, row + down, near, far, tall, wide, padded_near, padded_far, CHANNELS)
 
         here, there = row * width + near, (row + down) * width + far
         scale = tl.load(inverses + here, mask=inside_near, other=0.0)[None, :]
