@@ -67,7 +67,8 @@ def zero_shot(noisy: Tensor, looks: Sequence[int], seed: int = 0) -> Iterator[Te
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        f = network(len(noisy)).to(noisy.device, memory_format=torch.channels_last)
+        f = network(len(noisy)).to(noisy.device)
+    f = f.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     y = noisy.float()[None].contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(f.parameters(), lr=STEP)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=max(1, looks[-1] // 2), gamma=DECAY)

@@ -1,4 +1,8 @@
-"""Products with a kernel matrix in torch, on any device: batches of displacements at a time."""
+"""Products with a kernel matrix in torch, on any device: batches of displacements at a time.
+
+Products in float32 with the kernel of one hidden layer go to :mod:`~dipfilters.engines.card` where that can
+be used. All others, and all matrices, stay here.
+"""
 
 from __future__ import annotations
 
@@ -79,13 +83,13 @@ def _product(
     v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
     card = _card(device) if dtype == torch.float32 else None
     if card is not None and (coefficients := card.one_layer(program)) is not None:
-        out = card.product(program, coefficients, padded.detach(), v.reshape(len(v), -1))
+        out: Tensor = card.product(program, coefficients, padded.detach(), v.reshape(len(v), -1))
         return (out + program.diagonal(padded) * v.reshape(len(v), -1)).T.to(columns.device)
-    low, out = v.to(dtype), torch.zeros_like(v)
+    low, total = v.to(dtype), torch.zeros_like(v)
     for batch in _batches(program, padded, dtype, entries):
-        _add_products(out, low, *batch)
+        _add_products(total, low, *batch)
         del batch  # before the next one is made
-    result = out.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
+    result = total.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
     return result.to(columns.device)
 
 
