@@ -109,7 +109,8 @@ def test_programs_of_one_layer_alone_are_taken():
 
     gaussian = program_of_kernel(gaussian_kernel(0.2), 5)
     assert gaussian is not None
-    for program in (gaussian, kernel_program(vanilla(2, 3), "tangent")):
+    deep, large = (kernel_program(vanilla(*of), "tangent") for of in ((2, 3), (1, 33)))
+    for program in (gaussian, deep, large):
         assert card.one_layer(program) is None
     assert card.one_layer(kernel_program(vanilla(1, 7), "tangent")) is not None
 

@@ -44,6 +44,8 @@ class Coefficients(NamedTuple):
 def one_layer(program: KernelProgram) -> Coefficients | None:
     """The coefficients of a program with one mean over patches and one activation after it, else None.
 
+    None as well for patches so large that a block of columns would hold few of them.
+
     ::
 
         S ← V(S),  Theta ← first · S V'(S) + last · V(S)
@@ -58,7 +60,7 @@ def one_layer(program: KernelProgram) -> Coefficients | None:
     where = program.stages.index(activations[0])
     before, after = program.stages[:where], program.stages[where + 1 :]
     sizes = [[stage.size for stage in part if isinstance(stage, MeanStage)] for part in (before, after)]
-    if len(sizes[0]) != 1 or any(size != 1 for size in sizes[1]):
+    if len(sizes[0]) != 1 or any(size != 1 for size in sizes[1]) or sizes[0][0] > _COLUMNS // 2:
         return None
     first, last = (sum(s.part for s in part if isinstance(s, MeanStage)) for part in (before, after))
     if program.read == "sigma":
@@ -87,7 +89,7 @@ def product(
         padded: As in :func:`dipfilters.engines.batched.product`.
         v: On the same device.
 
-    Cost: N² kernel values, those of both halves of K: an atomic sum for each costs more than the value. No
+    Cost: N² kernel values, those of both halves of K, so that a block adds to nothing but its own rows. No
     memory but that of the picture and of the columns.
     """
     height, width = program.shape(padded)
@@ -106,14 +108,15 @@ def product(
         2 * height - 1,
         triton.cdiv(height, _ROWS),
     )
-    _walk[grid](
-        out, x.float().contiguous(), v.float().contiguous(), norms, inverses, across, below,
-        height, width, height + size - 1, width + size - 1, triton.cdiv(reach, _SHIFTS),
-        coefficients.linear, coefficients.sine, coefficients.even,
-        CHANNELS=len(x), COUNT=len(v), SIZE=size, LEVELS=size.bit_length(),
-        ROWS=_ROWS, COLUMNS=_COLUMNS, SHIFTS=_SHIFTS, PARALLEL=_PARALLEL, SERIES=COSINE_ARC_SINE,
-        num_warps=_WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(padded):  # Triton starts its loops on torch's current card
+        _walk[grid](
+            out, x.float().contiguous(), v.float().contiguous(), norms, inverses, across, below,
+            height, width, height + size - 1, width + size - 1, triton.cdiv(reach, _SHIFTS),
+            coefficients.linear, coefficients.sine, coefficients.even,
+            CHANNELS=len(x), COUNT=len(v), SIZE=size, LEVELS=size.bit_length(),
+            ROWS=_ROWS, COLUMNS=_COLUMNS, SHIFTS=_SHIFTS, PARALLEL=_PARALLEL, SERIES=COSINE_ARC_SINE,
+            num_warps=_WARPS,
+        )  # fmt: skip
     return out * largest**2
 
 
