@@ -142,14 +142,18 @@ bench: .venv-bench/.installed browser ## measure speed against other libraries; 
 	@.venv-bench/bin/python -m benchmarks.suite $(if $(QUICK),--quick)
 	@$(if $(QUICK),,$(PY) -m benchmarks.figures)
 
+.PHONY: gpu-check
+gpu-check: .venv/.installed ## with a CUDA card: right, how fast, and a report of it
+	@$(PY) -m benchmarks.gpu_check
+
 .PHONY: lock
 lock: .venv/.installed ## resolve requirements.lock; UPGRADE=1 takes the newest
 	@mkdir -p _build && cp requirements.lock _build/requirements.lock
 	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) \
 	  --output-file _build/requirements.lock pyproject.toml
-# A torch with CUDA brings its libraries itself, and the one without needs none.
-	@grep -Ev '^(nvidia-|cuda-|triton)' _build/requirements.lock > requirements.lock.new
+# A torch with CUDA brings its libraries itself, and the one without needs none. Triton is for the tests too.
+	@grep -Ev '^(nvidia-|cuda-)' _build/requirements.lock > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
 .PHONY: clean

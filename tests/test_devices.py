@@ -5,12 +5,16 @@ Without a card, the work is at least done.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
+from benchmarks import gpu_check
 from dipfilters import (
     Adam,
     ExponentialAverage,
@@ -34,7 +38,9 @@ from dipfilters import (
     train,
     twicing,
 )
+from dipfilters.engines import batched
 from tests.samples import KERNELS, generator, picture
+from tools.errors import BookError
 
 DEVICE = choose_device()
 
@@ -68,6 +74,7 @@ WORK: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "row": lambda x: filter(x).row((3, 4)),
     "dense": lambda x: filter(x).dense(),
     "apply": lambda x: filter(x).apply(x),
+    "apply, in columns": lambda x: filter(x, engine="batched").apply(torch.cat([x, x.flip(1), x.square()])),
     "apply, batched": lambda x: filter(x, engine="batched").apply(x),
     "dense, batched": lambda x: filter(x, engine="batched").dense(),
     "closed kernel": lambda x: tangent_kernel(skip(1, 3, up="nearest"), x),
@@ -100,3 +107,34 @@ def test_a_network_is_made_where_its_generator_is():
     chance = torch.Generator(DEVICE).manual_seed(0)
     made = build(skip(1, 3), channels=1, width=4, generator=chance)
     assert {weight.device.type for weight in made.parameters()} == {DEVICE.type}
+
+
+def test_the_check_of_a_card_goes_through_all_its_work(tmp_path: Path):
+    """On the processor, without Triton; `make gpu-check` does it where there is a card."""
+    gpu_check.main(["--device", "cpu", "--quick", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    names = {row["name"] for row in result["rows"]}
+    work = "correct: reference", "correct: batched", "sums", "boxes", "product", "training", "linearised"
+    assert names == set(work)
+    report = (tmp_path / "card.md").read_text("utf-8")
+    assert all(f"| {row['name']} | {row['work']} | " in report for row in result["rows"])
+    assert f"commit {result['provenance']['commit']}" in report
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "card.md"]
+
+
+def test_the_check_of_a_card_ends_at_a_wrong_product(tmp_path: Path):
+    product = batched.product
+    wrong = mock.patch.object(batched, "product", lambda *given: 1.001 * product(*given))
+    with wrong, pytest.raises(BookError, match=r"one layer, 11×11, batched: the results differ by 1.0e-03"):
+        gpu_check.main(["--device", "cpu", "--quick", "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_card_its_check_ends_at_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(gpu_check.NoCard) as trouble:
+        gpu_check.main(["--device", "cuda:1"])
+    assert str(trouble.value) == (
+        f"--device is 'cuda:1', but torch {torch.__version__} sees no CUDA card here; run this where "
+        f"there is one, or try what it does with --device cpu --quick"
+    )

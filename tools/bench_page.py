@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 WORDS = {
@@ -13,6 +13,7 @@ WORDS = {
     "on logarithmic axes, a steep line for the exact result and a flatter one for Nyström.",
 }
 FIGURES = ("benchmark-ratios.png", "benchmark-curves.png")
+READER_FIGURE = "benchmark-reader.png"
 
 HEAD = """# Benchmarks
 
@@ -55,6 +56,52 @@ grey, σ = 25/255, means of two draws of the noise; the closed form is stopped w
 the PyPI package `bm3d`, whose licence allows non-commercial use only; it is in the environment of the
 benchmarks and not in the book's.)
 
+"""
+
+READER = """
+## PSNR against seconds
+
+```{{figure}} {figure}
+:name: fig-benchmark-reader
+:alt: {alt}
+
+PSNR against seconds of one thread of the processor, on a logarithmic axis: means over {pictures}. Hollow
+marks are an oracle's choices. Bars are 95 % intervals of that mean over {draws} draws of the noise; some are
+smaller than their mark.
+```
+
+The reader's job is one noisy photograph: {what}. Non-local means (scikit-image, fast mode), BM3D and Stein's
+rule are told σ; the network of ZS-N2N is not. Two choices were made with the clean picture at hand, which a
+reader does not have: the width of the Gaussian, and the stop of the closed forms where it says *oracle*. With
+*SURE*, the stop is that of `denoise`, which costs two more runs. Seconds are of the processor, one thread,
+without compiling. ZS-N2N trains in bfloat16, for which this processor has units of its own; its line shows
+one training after {looks} epochs, fewer than the 2000 or so of its authors.
+
+| | stop | PSNR | seconds | draws |
+|---|---|--:|--:|--:|
+{rows}
+BM3D is that of Dabov, Foi, Katkovnik and Egiazarian (2007), by the package `bm3d` of its authors at Tampere
+University, which may be used for non-commercial purposes only. ZS-N2N is that of Mansour and Heckel (2023,
+arXiv 2303.11253), written anew from their description. {facts}
+"""
+
+READER_ALT = (
+    "A plot with a mark for each method and stop. The table below holds the numbers. Methods higher up are "
+    "better, and those further to the left are faster."
+)
+
+NO_CARD = """
+## What a graphics card does
+
+No card has run this code yet, and no number on this page comes from one. The product with the kernel of
+one hidden layer is written in Triton for CUDA cards. Tests run it by Triton's interpreter on the processor
+against the reference, and compile it for a card. Deeper networks, and cards without Triton, take the engine
+in torch.
+
+On a machine with a CUDA card, `make gpu-check` compares each engine with the reference, and times Triton
+against plain torch, variants of the engine in torch against each other, steps of the networks of chapters 6
+and 7 against the processor, and the linearised network in float32 against float64. It writes `card.md` and
+`card.json` to `benchmarks/results`, and this section then shows that report.
 """
 
 
@@ -132,8 +179,7 @@ def _facts(result: dict[str, Any]) -> str:
         f"{25 / one_layer:.0f} GFLOP/s, {25 / one_layer / limits['gflops']:.0%} of the former; its planes "
         f"stay in the cache, so that memory is no limit.\n\n"
         f"Measured on {facts['date'][:10]} with {facts['hardware']}, {facts['threads']} threads; "
-        f"Python {facts['python']}, {versions}; commit {facts['commit']}. No graphics card was used: the "
-        f"engine for CUDA is tested against the others, but has not been timed.\n"
+        f"Python {facts['python']}, {versions}; commit {facts['commit']}.\n"
     )
 
 
@@ -155,6 +201,84 @@ def _quality(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _points(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each method and stop: the mean over pictures and draws, and half of its 95 % interval over draws."""
+    from scipy.stats import t as student
+
+    found = []
+    for key in dict.fromkeys((row["method"], row["stop"]) for row in rows):
+        some = [row for row in rows if (row["method"], row["stop"]) == key]
+        draws = sorted({row["draw"] for row in some})
+        means = [mean(row["psnr"] for row in some if row["draw"] == draw) for draw in draws]
+        half = None
+        if len(draws) > 1:
+            half = float(student.ppf(0.975, len(draws) - 1)) * stdev(means) / len(draws) ** 0.5
+        point = {"method": key[0], "stop": key[1], "psnr": mean(means), "half": half, "draws": len(draws)}
+        found.append(point | {"seconds": mean(row["seconds"] for row in some)})
+    return found
+
+
+def _draw_reader(points: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    from dipfilters.plots import BLUE, GREEN, INK, ORANGE, PINK, SKY, panels, use_style
+
+    with plt.rc_context():
+        use_style()
+        figure, (axes,) = panels(1, height=3.6, width=8.0)
+        timed = [point for point in points if point["seconds"] > 0]
+        methods = list(dict.fromkeys(point["method"] for point in timed))
+        for method, colour in zip(methods, (INK, GREEN, PINK, BLUE, SKY, ORANGE), strict=False):
+            some = [point for point in timed if point["method"] == method]
+            several = len(some) > 2  # looks at one training
+            if several:
+                line = ([point[name] for point in some] for name in ("seconds", "psnr"))
+                axes.plot(*line, color=colour, linestyle="-", linewidth=1)
+            for point in some:
+                stop = "" if point["stop"] == "none" else f", {'up to ' * several}{point['stop']}"
+                axes.errorbar(
+                    point["seconds"],
+                    point["psnr"],
+                    yerr=point["half"],
+                    color=colour,
+                    marker="o" if several else "Ds^vP"[methods.index(method) % 5],
+                    markerfacecolor="none" if point["stop"] == "oracle" else colour,
+                    linestyle="none",
+                    capsize=2,
+                    label=f"{method}{stop}" if point is some[-1] or not several else None,
+                )
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+        axes.set(xscale="log", xlabel="seconds of the processor, one thread", ylabel="PSNR in dB")
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def _reader(result: dict[str, Any], folder: Path) -> str:
+    points, facts = _points(result["rows"]), result["provenance"]
+    _draw_reader(points, folder / READER_FIGURE)
+    rows = ""
+    for point in points:
+        psnr = f"{point['psnr']:.2f}" + ("" if point["half"] is None else f" ± {point['half']:.2f}")
+        seconds = number(point["seconds"]) if point["seconds"] else ""
+        rows += f"| {point['method']} | {point['stop']} | {psnr} | {seconds} | {point['draws']} |\n"
+    looks = [point["stop"].partition(" ")[0] for point in points if point["method"] == "ZS-N2N"]
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "scikit-image", "bm3d"))
+    return READER.format(
+        figure=READER_FIGURE,
+        alt=READER_ALT,
+        what=result["what"],
+        pictures=", ".join(dict.fromkeys(row["picture"] for row in result["rows"])),
+        draws=max(point["draws"] for point in points),
+        looks=", ".join(looks),
+        rows=rows,
+        facts=f"Measured on {facts['date'][:10]} with {facts['hardware']}; {versions}; commit "
+        f"{facts['commit']}.",
+    )
 
 
 def _megapixel(result: dict[str, Any]) -> str:
@@ -228,6 +352,11 @@ def write(root: Path, folder: Path) -> None:
         facts = stored_rows["provenance"]
         text += QUALITY + _quality(stored_rows["rows"])
         text += f"\nMeasured on {facts['date'][:10]} with {facts['hardware']}, commit {facts['commit']}.\n"
+    reader = root / "benchmarks" / "results" / "reader.json"
+    if reader.exists():
+        text += _reader(json.loads(reader.read_text("utf-8")), folder)
+    card = root / "benchmarks" / "results" / "card.md"
+    text += "\n#" + card.read_text("utf-8") if card.exists() else NO_CARD
     large = root / "benchmarks" / "results" / "megapixel.json"
     if large.exists():
         text += _megapixel(json.loads(large.read_text("utf-8")))

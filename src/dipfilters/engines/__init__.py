@@ -7,7 +7,8 @@ Every kernel here depends on two pixels through planes that belong to their disp
 so that an engine walks over the displacements, takes each plane through the same few stages, and adds what
 comes out to the result. :mod:`~dipfilters.engines.program` says what the stages are. Two modules go
 through them: :mod:`~dipfilters.engines.cpu` in compiled loops, and in torch, on any device,
-:mod:`~dipfilters.engines.batched`.
+:mod:`~dipfilters.engines.batched`, which hands kernels of one hidden layer to :mod:`~dipfilters.engines.card`
+on a graphics card that Triton knows.
 
 The error of a product K v is, with the largest eigenvalue λ_max of K, at most
 

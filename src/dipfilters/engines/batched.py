@@ -1,8 +1,15 @@
-"""Products with a kernel matrix in torch, on any device: batches of displacements at a time."""
+"""Products with a kernel matrix in torch, on any device: batches of displacements at a time.
+
+Products in float32 with the kernel of one hidden layer go to :mod:`~dipfilters.engines.card` where that can
+be used. All others, and all matrices, stay here.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -74,12 +81,30 @@ def _product(
     height, width = program.shape(padded)
     device = padded.device
     v = columns.detach().to(device, torch.float64).T.reshape(-1, height, width)
-    low, out = v.to(dtype), torch.zeros_like(v)
+    card = _card(device) if dtype == torch.float32 else None
+    if card is not None and (coefficients := card.one_layer(program)) is not None:
+        out: Tensor = card.product(program, coefficients, padded.detach(), v.reshape(len(v), -1))
+        return (out + program.diagonal(padded) * v.reshape(len(v), -1)).T.to(columns.device)
+    low, total = v.to(dtype), torch.zeros_like(v)
     for batch in _batches(program, padded, dtype, entries):
-        _add_products(out, low, *batch)
+        _add_products(total, low, *batch)
         del batch  # before the next one is made
-    result = out.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
+    result = total.reshape(len(v), -1).T + program.diagonal(padded)[:, None] * v.reshape(len(v), -1).T
     return result.to(columns.device)
+
+
+def _card(device: torch.device) -> ModuleType | None:
+    """The module of kernels in Triton, where Triton is installed and the device is one that it knows.
+
+    With ``TRITON_INTERPRET=1`` in the environment, its interpreter runs them on the processor, for tests.
+    """
+    if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
+        try:
+            return importlib.import_module("dipfilters.engines.card")
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+    return None
 
 
 def _add_products(
