@@ -230,20 +230,19 @@ def test_it_holds_no_more_than_it_asks_for_at_the_door_and_never_the_matrix(netw
     """The matrix would take 2.1 and 8.6 GB. The door is found by knocking: at most twice what is held."""
     pixels = math.prod(shape)
     filter = NoiseFedFilter(shape, network)
+    twice, y = CirculantTwicing(filter), picture(3, *shape)
     for make, used in (
         (lambda gb: NoiseFedFilter(shape, network, budget_gb=gb), lambda made: made.scale),
         (lambda gb: CirculantTwicing(filter, budget_gb=gb), lambda made: made),
     ):
-        filter.scale
         with Held() as held:
             used(make(8.0))
         make(1e-9 * max(2 * held.most, 60 * pixels))
         with refused(MemoryBudgetError, f"GB for {shape[0]}×{shape[1]} pixels, over budget_gb"):
             make(0.999e-9 * held.most)
-    twice, y = CirculantTwicing(filter), picture(3, *shape)
     with Held() as held:
         twice.estimate(y, step_grid(10**7, 60))
-    assert held.most < (8 * 60 * 3 + 20 * filter.period**2 + 900) * pixels
+    assert held.most < (8 * 60 * 3 + 20 * filter.period**2 + 1200) * pixels
 
 
 # ---------------------------------------------------------------------------------------------- doors

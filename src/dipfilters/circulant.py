@@ -218,8 +218,8 @@ class CirculantTwicing:
         self.shape, self._filter = filter.shape, filter
         check_memory((20 * filter.period**2 + 40) * math.prod(self.shape), self.shape, budget_gb)
         blocks = filter.blocks.flatten(0, 1)
-        # In threads of its own LAPACK keeps to one core each. Two cores on a matrix this small wait for each
-        # other, a hundred times longer than they work where another process holds one.
+        # In threads of ours LAPACK keeps to one core each: two of them on a matrix this small spend several
+        # times the work on waiting for each other, and far more where another process holds one.
         with ThreadPoolExecutor(threads := torch.get_num_threads()) as pool:
             parts = list(pool.map(torch.linalg.eigh, blocks.chunk(threads)))
         values, vectors = (torch.cat(list(both)) for both in zip(*parts, strict=True))
