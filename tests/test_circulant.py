@@ -104,10 +104,11 @@ TWO_WAYS = Architecture(
     ("network", "shape"),
     [
         (autoencoder(2, 3), (32, 32)),
-        (autoencoder(1, 3), (36, 38)),
-        (autoencoder(1, 3, down="stride", up="nearest"), (46, 20)),
-        (TWO_WAYS, (4, 88)),
-        (vanilla(2, 5, padding="circular"), (4, 31)),
+        (autoencoder(1, 3), (12, 18)),
+        (autoencoder(1, 3, down="stride", up="nearest"), (20, 6)),
+        (autoencoder(2, 3, up="nearest"), (36, 20)),
+        (TWO_WAYS, (44, 12)),
+        (vanilla(2, 7, padding="circular"), (7, 31)),
     ],
 )
 def test_what_lies_beyond_the_tile_is_filled_in_without_an_error(network, shape):
