@@ -105,7 +105,7 @@ def tangent_kernel(
 
 def white_noise_kernel(
     architecture: Architecture, period: int, shape: tuple[int, int], parametrization: Parametrization
-) -> Float[Tensor, "P P H W"]:
+) -> Float[Tensor, "q q H W"]:
     """Theta(a, j) of a network fed with infinitely many channels of white noise, Sigma = I, in float64.
 
     The first pixel a lies in one block of ``period`` × ``period`` pixels: where all paddings wrap, and the
