@@ -3,11 +3,13 @@
 With infinitely many channels of white noise as the input, all that tells one pixel from another is its place
 in the grid of halved pixels. After s halvings that grid repeats every q = 2^s pixels, and where borders wrap,
 
+::
+
     K(i + q t, j + q t) = K(i, j)       for all displacements t
 
 Number the pixels by their block and their phase, one of q², within it. Then K z is a convolution over the
 blocks, with a q²×q² matrix at each displacement D, and a Fourier transform over the blocks makes products of
-it, one for each frequency f:
+it, one for each frequency f::
 
     (K z)^(f) = K(f) ẑ(f),   K(f)_ab = Σ_D K(a, b + q D) exp(2πi f·D),   f = (u q/H, v q/W)
 
