@@ -104,6 +104,7 @@ TWO_WAYS = Architecture(
     ("network", "shape"),
     [
         (autoencoder(2, 3), (32, 32)),
+        (autoencoder(3, 3), (88, 8)),
         (autoencoder(1, 3), (12, 18)),
         (autoencoder(1, 3, down="stride", up="nearest"), (20, 6)),
         (autoencoder(2, 3, up="nearest"), (36, 20)),

@@ -15,10 +15,15 @@ it, one for each frequency f::
 
 H W/q² Hermitian matrices of q²×q² in place of one of N×N, N = H W: their eigenvalues are those of K.
 
-A convolution moves both pixels of a pair alike. Only pooling and upsampling change their displacement, by at
-most T pixels along each axis in all. White noise has no correlation between different pixels, and so the
-kernel of two pixels further apart than T depends on their phases alone: K follows from that of a tile little
-wider than 2T, without any error.
+Further apart than some T pixels along an axis, the kernel of two pixels depends on their phases alone. T is 0
+for white noise; a convolution moves both pixels alike and leaves it; resampling changes it, in pixels of the
+size at hand, by
+
+::
+
+    stride T ← ⌊T/2⌋,   pooling T ← ⌊(T + 1)/2⌋,   upsampling T ← 2T + 3 (bilinear), 2T + 1 (nearest)
+
+So K follows from that of a tile little wider than 2T, without any error.
 
 Source: Radhakrishnan, Stefanakis, Belkin and Uhler (2022) [radhakrishnan2022], who expand the kernel of a
 small picture to that of a large one, for inpainting; here for denoising, at all stopping times.
@@ -84,7 +89,7 @@ class NoiseFedFilter(Filter):
         ValueError: An unknown ``normalize`` or ``parametrization``.
         MemoryBudgetError: It would take more.
 
-    Cost: the kernel between one block and a tile of about 2T + 2q pixels a side, 80×80 for autoencoder(3, 3),
+    Cost: the kernel between one block and a tile of about 2T + 2q pixels a side, 64×64 for autoencoder(3, 3),
     with 80 (q + k)² bytes a pixel of the tile; then 36 q² bytes a pixel of the picture, of which 16 q² are
     kept: 0.6 GB for 512×512 pixels and q = 8. A product takes two FFTs and 4 N q² operations.
 
@@ -102,7 +107,7 @@ class NoiseFedFilter(Filter):
         budget_gb: float = 8.0,
     ) -> None:
         check_choice("parametrization", parametrization, Parametrization)
-        units, bridged, radii = zip(*_extents(architecture.layers, 1), strict=True)
+        units, apart, radii = zip(*_extents(architecture.layers, 1, 0), strict=True)
         if architecture.padding != "circular" or units[-1] != 1:
             raise ArchitectureError(
                 f"the kernel repeats only where borders wrap and the output has the size of the input, got "
@@ -117,7 +122,7 @@ class NoiseFedFilter(Filter):
             )
         super().__init__(shape, normalize, torch.device(device))
         self.architecture, self.parametrization = architecture, parametrization
-        self._half = self.period * (-(-max(sum(bridged), *radii) // self.period) + 1)
+        self._half = self.period * (-(-max(*apart, *radii) // self.period) + 1)
         self._tile_shape = (min(height, 2 * self._half), min(width, 2 * self._half))
         padded = (self.period + max(c.size for c in architecture.convolutions()) - 1) ** 2  # first pixels
         size = max(80 * padded * math.prod(self._tile_shape), 36 * self.period**2 * height * width)
@@ -283,27 +288,31 @@ class CirculantTwicing:
         return sigma**2 * self.gains(steps).square().mean(-1)
 
 
-def _extents(layers: tuple[Layer, ...], unit: int) -> Iterator[tuple[int, int, int]]:
-    """For each layer, in pixels of the picture along an axis: how far pixels of its output lie apart, by how
-    much it changes the displacement of two pixels at most, and the radius of a convolution.
+def _extents(layers: tuple[Layer, ...], unit: int, apart: int) -> Iterator[tuple[int, int, int]]:
+    """For each layer, in pixels of the picture, the spacing of its output, T, and the radius if it convolves.
+
+    Args:
+        layers: The layers.
+        unit: The spacing before them.
+        apart: T before them, counted in that spacing.
 
     Raises:
         ArchitectureError: A layer that does not commute with shifts by so many pixels.
     """
     for layer in layers:
-        bridged = radius = 0
+        radius = 0
         if isinstance(layer, Convolution):
-            radius, unit = unit * (layer.size // 2), unit * layer.stride
+            radius, unit, apart = unit * (layer.size // 2), unit * layer.stride, apart // layer.stride
         elif isinstance(layer, Pooling):
-            bridged, unit = unit, 2 * unit  # each pixel comes from the middles of two, half a pixel away
+            unit, apart = 2 * unit, (apart + 1) // 2
         elif isinstance(layer, Resampled):
-            inner = list(_extents(layer.inner, unit))
+            inner = list(_extents(layer.inner, unit, apart))
             if layer.up == "clamped" or inner[-1][0] != 2 * unit:
                 raise ArchitectureError(
                     f"the kernel repeats only where each scale halves the size once and doubles it with a "
                     f"border that wraps, got a factor of {inner[-1][0] // unit} and up={layer.up!r}; use "
                     f'up="bilinear" or "nearest"'
                 )
-            yield from (*inner, *_extents(layer.side or (), unit))
-            bridged = 3 * unit if layer.up == "bilinear" else unit  # middles 3/2 or 1/2 of a pixel away
-        yield unit, bridged, radius
+            yield from (*inner, *_extents(layer.side or (), unit, apart))
+            apart = max(apart, inner[-1][1] // unit + (3 if layer.up == "bilinear" else 1))
+        yield unit, unit * apart, radius
