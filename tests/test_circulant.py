@@ -98,6 +98,10 @@ TWO_WAYS = Architecture(
     ),
     "circular",
 )
+DOWN = (Pooling(), C(3), A)
+TWICE = Architecture(
+    (*(C(3), A), Resampled(DOWN, "bilinear"), *(C(3), A), Resampled(DOWN, "bilinear"), C(1)), "circular"
+)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,7 @@ TWO_WAYS = Architecture(
         (autoencoder(1, 3, down="stride", up="nearest"), (20, 6)),
         (autoencoder(2, 3, up="nearest"), (36, 20)),
         (TWO_WAYS, (44, 12)),
+        (TWICE, (24, 10)),
         (vanilla(2, 7, padding="circular"), (7, 31)),
     ],
 )
