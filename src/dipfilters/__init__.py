@@ -20,6 +20,9 @@ those above it in this list:
   does so for all numbers of steps at once, and knows bias, variance and degrees of freedom, which
   :func:`measured_bias_variance` measures on draws of the noise; :func:`sure`, with its
   :func:`monte_carlo_divergence`, and :func:`discrepancy_stop` say when to stop;
+* :mod:`~dipfilters.circulant`: fed with noise, a network's filter repeats over the picture;
+  :class:`NoiseFedFilter` and :class:`CirculantTwicing` take it apart by a Fourier transform, at the size of a
+  photograph;
 * :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
   can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
@@ -46,6 +49,8 @@ again, for speed, what the core says plainly; the four modules of trained networ
 figures; ``checks`` tells a student what is wrong with an answer.
 """
 
+from dipfilters.circulant import CirculantTwicing as CirculantTwicing
+from dipfilters.circulant import NoiseFedFilter as NoiseFedFilter
 from dipfilters.denoising import denoise as denoise
 from dipfilters.empirical import LinearizedNetwork as LinearizedNetwork
 from dipfilters.empirical import empirical_tangent_kernel as empirical_tangent_kernel

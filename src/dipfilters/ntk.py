@@ -45,6 +45,7 @@ from dipfilters.networks import (
     Merge,
     Parametrization,
     Pooling,
+    Upsampling,
     pool,
     upsample,
     with_gains,
@@ -100,6 +101,21 @@ def tangent_kernel(
     padding = None if architecture.pad_once else architecture.padding
     # The first state has no name here, so that its two matrices go when the first layer is done with them.
     return _through(architecture.layers, _inputs(padded), padding, parametrization).theta.reshape(n, n)
+
+
+def white_noise_kernel(
+    architecture: Architecture, period: int, shape: tuple[int, int], parametrization: Parametrization
+) -> Float[Tensor, "q q H W"]:
+    """Theta(a, j) of a network fed with infinitely many channels of white noise, Sigma = I, in float64.
+
+    The first pixel a lies in one block of ``period`` × ``period`` pixels: where all paddings wrap, and the
+    period is a multiple of all strides together, Theta(a + period·t, j + period·t) = Theta(a, j).
+    """
+    sigma = torch.zeros(period, period, *shape, dtype=torch.float64)
+    sigma[:, :, :period, :period] = torch.eye(period**2).reshape([period] * 4)
+    ones = torch.ones(shape, dtype=torch.float64)
+    state = _State(sigma, torch.zeros_like(sigma), ones[:period, :period], ones, 0.0)
+    return _through(architecture.layers, state, "circular", parametrization).theta
 
 
 class TangentFilter(Filter):
@@ -257,7 +273,11 @@ def _through(
         else:
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
-            below = _resampled(partial(upsample, size=size, up=layer.up, padding=padding), below)
+            h, w = below.sigma.shape[2:]
+            if padding == "circular" and layer.up != "clamped" and size == (2 * h, 2 * w):
+                below = _resampled(partial(_doubled, up=layer.up), below, margin=1)
+            else:
+                below = _resampled(partial(upsample, size=size, up=layer.up), below)
             side = None if layer.side is None else _through(layer.side, state, padding, parametrization)
             state = below if side is None else _merged(layer.merge, below, side)
     return state
@@ -272,14 +292,17 @@ def _part(layer: Convolution, gain: float, channels: float, parametrization: Par
 def _convolved(layer: Convolution, state: _State, padding: Padding | None, part: float) -> _State:
     """A, and the convolution's own ``part`` in the tangent kernel."""
     sigma, theta = (_averaged(kernel, layer, padding) for kernel in (state.sigma, state.theta))
-    first, second = (_averaged_power(power, layer, padding) for power in (state.first, state.second))
+    second, (h, w) = _averaged_power(state.second, layer, padding), sigma.shape[:2]
+    first = _averaged_power(state.first, layer, None) if padding is None else second[:h, :w]
     return _State(sigma, theta.add_(sigma, alpha=part), first, second, layer.channels)
 
 
 def _averaged(kernel: Tensor, layer: Convolution, padding: Padding | None) -> Tensor:
     """A: the mean over the k² offsets of a convolution, applied to both pixels at once."""
     size, step = layer.size, layer.stride
-    if size > 1 and padding is not None:
+    if padding == "circular":
+        kernel = _wrapped(kernel, size // 2)
+    elif padding is not None:
         kernel = _along_both(kernel, partial(pad, radius=size // 2, padding=padding))
     result = kernel.new_empty([(length - size) // step + 1 for length in kernel.shape])
     # Row by row: a matrix over 30 MB is ten times slower for each of its entries.
@@ -310,8 +333,25 @@ def _activated(slope: float, state: _State) -> _State:
     return state
 
 
-def _resampled(resample: Callable[[Tensor], Tensor], state: _State) -> _State:
-    sigma, theta = (_along_both(kernel, resample) for kernel in (state.sigma, state.theta))
+def _wrapped(kernel: Tensor, radius: int) -> Tensor:
+    """Circular padding of both pixels; the first ones may be a block that stands for all its shifts."""
+    for axis in (0, 1) if radius else ():
+        period = kernel.shape[axis]  # where the first pixel leaves its block, both move by whole blocks
+        places = [(place % period, place // period * period) for place in range(-radius, period + radius)]
+        parts = [kernel.narrow(axis, place, 1).roll(blocks, axis + 2) for place, blocks in places]
+        kernel = torch.cat(parts, axis)
+    return pad(kernel, radius, "circular")
+
+
+def _doubled(wrapped: Tensor, up: Upsampling) -> Tensor:
+    """Pictures of twice the size, from those padded by one pixel on every side."""
+    height, width = wrapped.shape[2:]
+    return upsample(wrapped, (2 * height, 2 * width), up)[..., 2:-2, 2:-2]
+
+
+def _resampled(resample: Callable[[Tensor], Tensor], state: _State, margin: int = 0) -> _State:
+    """Both kernels resampled along both pixels, after circular padding by ``margin`` pixels."""
+    sigma, theta = (_along_both(_wrapped(kernel, margin), resample) for kernel in (state.sigma, state.theta))
     return _with_powers(sigma, theta, state.channels)
 
 
@@ -325,10 +365,10 @@ def _merged(merge: Merge, below: _State, beside: _State) -> _State:
 
 
 def _with_powers(sigma: Tensor, theta: Tensor, channels: float) -> _State:
-    """The state of a network that does not pad once: both pictures are one, and its powers the diagonal."""
-    height, width = sigma.shape[:2]
-    power = sigma.reshape(height * width, -1).diagonal().reshape(height, width)
-    return _State(sigma, theta, power, power, channels)
+    """The state of a network that does not pad once: the first pixels are all, or a block that repeats."""
+    h, w, height, width = sigma.shape
+    power = torch.einsum("ijij->ij", sigma[:, :, :h, :w])
+    return _State(sigma, theta, power, power.repeat(height // h, width // w), channels)
 
 
 def _along_both(kernel: Tensor, resample: Callable[[Tensor], Tensor]) -> Tensor:
