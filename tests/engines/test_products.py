@@ -191,7 +191,7 @@ def test_strips_and_batches_do_not_change_a_value(monkeypatch):
     x = padded(picture(3, 37, 31), 2)
     columns = torch.rand(37 * 31, 1, generator=generator(1), dtype=torch.float64)
     matrix, product = cpu.dense(DEEP, x), batched.product(DEEP, x, columns)
-    monkeypatch.setattr(cpu, "_STRIP_BYTES", 0)
+    monkeypatch.setattr(cpu, "_SLAB_BYTES", 0)
     assert torch.equal(cpu.dense(DEEP, x), matrix)
     pieces = batched.product(DEEP, x, columns, batch_entries=5000)
     assert float((pieces - product).norm() / product.norm()) < 1e-7
