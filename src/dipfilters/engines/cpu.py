@@ -59,7 +59,7 @@ POWER_OF_TWO = (
 
 # A slab takes about this many bytes: a few of them, and the rows that they are made from, stay in the first
 # cache.
-_SLAB_BYTES = 2**12
+_SLAB_BYTES = 2**13
 
 # Rounding steps: a sine below their root is one of two parallel patches.
 _ROUNDING = 16

@@ -26,14 +26,14 @@ import math
 from typing import Any, no_type_check
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
 # Kinds of stages; a tail is the last activation, where only means of size 1 follow and Theta is zero before.
 MEAN, ACTIVATION, TAIL = 0, 1, 2
 FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
-RESTART = 16  # rows that a running sum goes on for
+RESTART = 32  # rows that a running sum goes on for
 
 
 @no_type_check
@@ -529,25 +529,12 @@ def walk(
                     a, b = _place(row * length), _place((row + t) * length)
                     for j in range(0, count - 1, 2):
                         c = _place(j)
-                        first_plane = c * plane
-                        _multiply_two(
-                            near,
-                            far,
-                            c,
-                            work,
-                            kernel,
-                            columns,
-                            first_plane + a,
-                            first_plane + b,
-                            plane,
-                            wide,
-                            slab,
-                        )
+                        d = c * plane
+                        _multiply_two(near, far, c, work, kernel, columns, a + d, b + d, plane, wide, slab)
                     if count % 2 == 1:
                         c = _place(count - 1)
-                        _multiply(
-                            near, far, c, work, kernel, columns, c * plane + a, c * plane + b, wide, slab
-                        )
+                        d = c * plane
+                        _multiply(near, far, c, work, kernel, columns, a + d, b + d, wide, slab)
                 row = r - later
                 if row < 0 or dense.size > 0:
                     continue
