@@ -92,9 +92,9 @@ def product(
         ProgramError: Columns that do not fit the picture, or a picture that is too small.
         ValueError: Fewer than one thread, or planes of another type.
 
-    Cost: N² kernel values, half of them computed: about 0.3 ns each on two cores for one hidden layer, and
-    hardly more for larger patches. Each thread holds 2·C + 4 m planes of the picture, and 4 for
-    each activation.
+    Cost: N² kernel values, half of them computed: about 0.2 ns each on two cores for one hidden layer, and
+        hardly more for larger patches; a further column takes a sixth of a product. The C channels, two for
+        each activation and the m columns are held twice, and each thread holds m planes in float64.
     """
     height, width = program.check(padded, columns)
     columns_here = columns.detach().to("cpu", torch.float64)
