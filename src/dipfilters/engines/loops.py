@@ -432,7 +432,7 @@ def walk(
     channels, count, tall, height, few, period = shape
     length, wide = 2 * period, _place(period)
     first = stages[0, 1] if len(stages) > 0 and stages[0, 0] == MEAN else 1
-    pitch = (period + 15) // 16 * 16
+    pitch = (period + 7) // 8 * 8
     some = max(1, min(FOLD, entries // pitch))
     step = _place(some * pitch)
     # From row to row a slab keeps the first mean's sums, then what _column_sums keeps for each other mean.
