@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import peers
+from benchmarks import floor, peers
 from dipfilters import (
     KernelFilter,
     LanczosTwicing,
@@ -39,6 +39,9 @@ from dipfilters import (
     step_grid,
     vanilla,
 )
+from dipfilters.engines import cpu
+from dipfilters.engines.program import program_of_kernel
+from dipfilters.ntk import kernel_program
 from dipfilters.provenance import commit, hardware
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +69,7 @@ class Row:
     at_most: bool
     error: float
     note: str = ""
+    floor: float | None = None  # the least time that this machine's arithmetic allows, in seconds
 
     @property
     def met(self) -> bool | None:
@@ -106,6 +110,7 @@ def compared(
     bar: float | None,
     error: float,
     note: str = "",
+    floor: float | None = None,
 ) -> Row:
     """The row of a race: how many times as long the peer takes."""
     ratios = [b / a for a, b in zip(*times, strict=True)]
@@ -123,6 +128,7 @@ def compared(
         False,
         error,
         note,
+        floor,
     )
 
 
@@ -132,21 +138,68 @@ def noisy_picture(side: int, name: str = "astronaut", seed: int = 0) -> tuple[Te
     return clean, add_noise(clean, SIGMA, generator=torch.Generator().manual_seed(seed))
 
 
-def tangent_product(rounds: int) -> Row:
+def tangent_product(side: int, rounds: int, speed: float) -> Row:
     """One product with the tangent kernel of one hidden layer."""
-    _, noisy = noisy_picture(128)
+    _, noisy = noisy_picture(side)
     column = noisy.flatten()[:, None]
     ours = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=11, normalize=1.0, engine="cpu")
     tiles = peers.tangent_tiles(noisy, 11)
-    exact = KernelFilter(noisy, one_layer_tangent_kernel(), patch_size=11, normalize=1.0, engine="reference")
-    error = check("tangent product", ours.apply(noisy), exact.apply(noisy), 1e-5)
-    check("plain torch", tiles(column.float()), exact.apply(noisy).flatten()[:, None], 1e-3)
+    error = check("plain torch", ours.apply(noisy).flatten()[:, None], tiles(column.float()), 1e-3)
+    if side <= 128:
+        exact = KernelFilter(
+            noisy, one_layer_tangent_kernel(), patch_size=11, normalize=1.0, engine="reference"
+        )
+        error = check("tangent product", ours.apply(noisy), exact.apply(noisy), 1e-5)
     times = race(lambda: ours.apply(noisy), lambda: tiles(column.float()), rounds)
-    work = "one product, one-layer tangent kernel, 128², 11×11"
-    return compared("product-tangent", work, "plain torch, tiles with acos", times, bar=5.0, error=error)
+    program = program_of_kernel(one_layer_tangent_kernel(), 11)
+    assert program is not None
+    return compared(
+        f"product-tangent-{side}",
+        f"one product, one-layer tangent kernel, {side}², 11×11",
+        "plain torch, tiles with acos",
+        times,
+        bar=25.0 if side == 256 else 5.0,
+        error=error,
+        floor=floor.seconds(program, side**2, speed),
+    )
 
 
-def gaussian_product(rounds: int) -> Row:
+def further_column(rounds: int, speed: float) -> Row:
+    """What a column more adds to a product, from products with one column and with nine."""
+    _, noisy = noisy_picture(128)
+    program = program_of_kernel(one_layer_tangent_kernel(), 11)
+    assert program is not None
+    padded = torch.nn.functional.pad(noisy[None], (5,) * 4, mode="reflect")[0]
+    columns = torch.rand(noisy.numel(), 9, generator=torch.Generator().manual_seed(0)).double()
+    together = cpu.product(program, padded, columns)
+    each = torch.cat([cpu.product(program, padded, column[:, None]) for column in columns.T], dim=1)
+    error = check("nine columns", together, each, 1e-6)
+    nine, one = race(
+        lambda: cpu.product(program, padded, columns),
+        lambda: cpu.product(program, padded, columns[:, :1]),
+        rounds,
+    )
+    further = [(a - b) / 8 for a, b in zip(nine, one, strict=True)]
+    shares = [a / b for a, b in zip(further, one, strict=True)]
+    return Row(
+        "product-column",
+        "a further column of a product, one-layer tangent kernel, 128², 11×11",
+        "the product with one column",
+        "s",
+        statistics.median(further),
+        statistics.median(one),
+        statistics.median(shares),
+        min(shares),
+        max(shares),
+        0.1,
+        True,
+        error,
+        "from products with one column and with nine",
+        floor.seconds(program, noisy.numel(), speed, 2) - floor.seconds(program, noisy.numel(), speed),
+    )
+
+
+def gaussian_product(rounds: int, speed: float) -> Row:
     """One product with the kernel of non-local means."""
     _, noisy = noisy_picture(128)
     column = noisy.float().flatten()[:, None]
@@ -155,10 +208,13 @@ def gaussian_product(rounds: int) -> Row:
     error = check("Gaussian product", ours.apply(noisy).flatten()[:, None], keops(column), 1e-4)
     times = race(lambda: ours.apply(noisy), lambda: keops(column), rounds)
     work = "one product, non-local means, 128², 5×5"
-    return compared("product-gaussian", work, "KeOps", times, bar=15.0, error=error)
+    program = program_of_kernel(gaussian_kernel(2 * SIGMA), 5)
+    assert program is not None
+    least = floor.seconds(program, noisy.numel(), speed)
+    return compared("product-gaussian", work, "KeOps", times, bar=15.0, error=error, floor=least)
 
 
-def deep_kernel(rounds: int) -> list[Row]:
+def deep_kernel(rounds: int, speed: float) -> list[Row]:
     """The dense kernel of a deep network, and one product without forming it."""
     _, noisy = noisy_picture(64)
     pixels = noisy.flatten()
@@ -180,6 +236,7 @@ def deep_kernel(rounds: int) -> list[Row]:
             applying,
             bar=100.0,
             error=product_error,
+            floor=floor.seconds(kernel_program(vanilla(3, 3), "tangent"), noisy.numel(), speed),
         ),
     ]
 
@@ -479,9 +536,10 @@ def show(row: Row) -> None:
     """One line on the terminal."""
     verdict = {None: "", True: "met", False: "MISSED"}[row.met]
     sign = "" if row.bar is None else f" (bar: {'at most' if row.at_most else 'at least'} {row.bar:g})"
+    distance = "" if row.floor is None else f"; {row.ours / row.floor:.1f} times the floor"
     print(
         f"{row.name:22} {row.ratio:8.3g} [{row.smallest:.3g}, {row.largest:.3g}]{sign}  {verdict}   "
-        f"ours {row.ours:.3g}, theirs {row.theirs:.3g} {row.unit}; error {row.error:.0e}",
+        f"ours {row.ours:.3g}, theirs {row.theirs:.3g} {row.unit}; error {row.error:.0e}{distance}",
         flush=True,
     )
 
@@ -494,11 +552,14 @@ def main() -> None:
     rounds = 2 if quick else 7
     began, facts = time.perf_counter(), provenance()
     rows: list[Row] = []
+    speed = floor.operations_per_second()
     stages: list[Callable[[], Row | list[Row]]] = [
         peak_memory,  # first: a new process begins with the peak of the one that starts it
-        lambda: tangent_product(rounds),
-        lambda: gaussian_product(rounds),
-        lambda: deep_kernel(1 if quick else 3),
+        lambda: tangent_product(128, rounds, speed),
+        *([] if quick else [lambda: tangent_product(256, 2, speed)]),
+        lambda: further_column(rounds, speed),
+        lambda: gaussian_product(rounds, speed),
+        lambda: deep_kernel(1 if quick else 3, speed),
         lambda: against_training(1 if quick else 3, 1024 if quick else 8192),
         partial(whole_denoising, 128, 1, 1) if quick else partial(whole_denoising, 256, 2, 2),
     ]
@@ -511,7 +572,7 @@ def main() -> None:
         "provenance": facts,
         "rows": [asdict(row) | {"met": row.met} for row in rows],
         "curves": curves(quick),
-        "limits": limits(),
+        "limits": limits() | {"operations_per_second": speed},
         "quality": quality(quick),
         "seconds": round(time.perf_counter() - began, 1),
     }

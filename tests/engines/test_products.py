@@ -158,6 +158,12 @@ def test_a_bandwidth_from_none_to_nothing(engine, bandwidth):
     agree(engine, patches(kernel, 3), padded(image, 1), tiles(image, kernel, 3))
 
 
+def test_sums_that_run_down_a_tall_picture(engine):
+    """Three times as many rows as a sum runs on for, from black ones to bright ones."""
+    image, kernel = picture(2, 97, 6) * torch.linspace(0, 1, 97)[:, None], KERNELS["tangent"]
+    agree(engine, patches(kernel, 5), padded(image, 2, "zero"), tiles(image, kernel, 5, padding="zero"))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (1, 7, 1), (2, 2, 3)])
 def test_the_smallest_pictures(engine, shape):
     image, kernel = picture(*shape), KERNELS["tangent"]
@@ -183,15 +189,24 @@ def test_threads_change_the_order_of_a_sum_and_no_more(program):
         assert torch.equal(cpu.dense(program, x, threads=threads), cpu.dense(program, x, threads=1))
 
 
-def test_strips_and_batches_do_not_change_a_value(monkeypatch):
-    """An entry is computed from the same numbers in the same order, wherever the strip begins.
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_column_is_the_same_beside_others(count):
+    """Compiled loops take two columns at a time, and what is left alone."""
+    x, columns = padded(picture(1, 13, 19), 2), picture(1, 13 * 19, count)[0]
+    together = cpu.product(DEEP, x, columns, threads=1)
+    alone = [cpu.product(DEEP, x, column[:, None], threads=1) for column in columns.T]
+    assert torch.equal(together, torch.cat(alone, dim=1))
+
+
+def test_slabs_and_batches_do_not_change_a_value(monkeypatch):
+    """An entry is computed from the same numbers in the same order, however many shifts a slab holds.
 
     Torch takes the last few entries of a batch one by one, with other last digits of float32, 6e-8.
     """
     x = padded(picture(3, 37, 31), 2)
     columns = torch.rand(37 * 31, 1, generator=generator(1), dtype=torch.float64)
     matrix, product = cpu.dense(DEEP, x), batched.product(DEEP, x, columns)
-    monkeypatch.setattr(cpu, "_STRIP_BYTES", 0)
+    monkeypatch.setattr(cpu, "_SLAB_BYTES", 0)
     assert torch.equal(cpu.dense(DEEP, x), matrix)
     pieces = batched.product(DEEP, x, columns, batch_entries=5000)
     assert float((pieces - product).norm() / product.norm()) < 1e-7

@@ -1,19 +1,23 @@
 """The compiled loops of :mod:`~dipfilters.engines.cpu`; imported with the first product, for numba is slow.
 
-Two displacements t = (t_r, t_c) and (t_r, t_c − W) share one plane whose rows are all of one length: their
-overlaps have W − t_c and t_c columns. Between them lies a gap as wide as the means' loss of columns. So a
-stage is one long loop over a strip of rows, whose entries are numbers of one type side by side:
+A row of u and a row of u + t meet in all displacements across at once. The one of u + t is stored twice in
+succession, so that it can be shifted by s columns and still be read to its end:
 
-    column 0 … of u           for t_c      | gap | column W − t_c … of u      for t_c − W
-    column t_c … of u + t                  | gap | column 0 … of u + t
+    column  0  1  2  …  W−1 | margin                                 of u
+    column  s  …  W−1 | margin | 0  1  …  s−1                        of u + t,   t_c = s and s − P
 
-The *near* layout of a picture holds its values at u, the *far* one those at u + t less the rows t_r, which
-are an offset of whole rows. In the gap, norms and columns are zero, so that whatever the means make of
-their neighbours there (finite numbers) counts for nothing.
+P = W + margin is the *period*, and the margin is as wide as the means' loss of columns. There, norms and
+columns are zero, so that whatever the means make of their neighbours (finite numbers) counts for nothing.
 
-A loop over slices from zero is one that numba vectorises; an index that is a sum may not be. No loop has so
-many arrays that the check for overlaps, which comes before it, is given up (eight comparisons). The tests
-check types by wrapping each function, which numba cannot follow: ``no_type_check`` keeps them out.
+A *slab* holds the entries of a few shifts, one row each, for one pair of rows. It stays in the first cache
+while it goes through the stages. Then both rows go down by one, along which vertical sums run: the first
+mean's from a row that comes to a row that goes, begun anew every ``RESTART`` rows, the others' without a
+difference.
+
+All slabs lie in one array, ``work``, and every function is told where. Numbers from which such a place is
+made have no sign, or numba would look for negative ones, and not vectorise. ``_apart`` tells the compiler
+that no two arrays overlap. The tests check types by wrapping each function, which numba cannot follow:
+``no_type_check`` keeps them out.
 """
 
 from __future__ import annotations
@@ -22,12 +26,14 @@ import math
 from typing import Any, no_type_check
 
 import numpy as np
-from numba import njit
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
 
-# Kinds of stages; a tail is the last activation, where only means of size 1 follow.
+# Kinds of stages; a tail is the last activation, where only means of size 1 follow and Theta is zero before.
 MEAN, ACTIVATION, TAIL = 0, 1, 2
 FOLD = 32  # so many products are added in the planes' own precision before they join a float64 sum
-PIECE = 2048  # entries whose sums along a row are formed together
+RESTART = 32  # rows that a running sum goes on for
 
 
 @no_type_check
@@ -44,307 +50,341 @@ def _can_cache() -> bool:
     return True
 
 
+@intrinsic
+@no_type_check
+def _apart(typing):
+    """Promise that the arrays a function takes do not overlap; numba has this option for itself alone.
+
+    Without it, each loop begins with comparisons of all their ends, and a short row is not vectorised.
+    """
+
+    def promise(context, builder, signature, arguments):
+        for argument in builder.function.args:
+            if isinstance(argument.type, ir.PointerType):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), promise
+
+
 _options: Any = {"nogil": True, "cache": _can_cache(), "error_model": "numpy", "fastmath": {"contract"}}
 # Only ``walk`` is called from Python; without the others' wrappers the first product waits a second less.
 _inner: Any = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _jit = njit(**_inner)
+_place = np.uintp
 
 
 @_jit
 @no_type_check
-def _pairs(out, near, far, first):
-    if first:
-        for i in range(len(out)):
-            out[i] = near[i] * far[i]
-    else:
-        for i in range(len(out)):
-            out[i] += near[i] * far[i]
+def _add_products(work, at, x, u, v, sign, slab):
+    """Add the products of a pair of rows, and ``sign`` times those of another, to a slab.
 
-
-@_jit
-@no_type_check
-def _squared_differences(out, near, far, first):
-    if first:
-        for i in range(len(out)):
-            d = near[i] - far[i]
-            out[i] = d * d
-    else:
-        for i in range(len(out)):
-            d = near[i] - far[i]
-            out[i] += d * d
-
-
-@_jit
-@no_type_check
-def _sum_of_two(out, a, b, scale):
-    for i in range(len(out)):
-        out[i] = (a[i] + b[i]) * scale
-
-
-@_jit
-@no_type_check
-def _sum_of_three(out, a, b, c, scale):
-    for i in range(len(out)):
-        out[i] = (a[i] + b[i] + c[i]) * scale
-
-
-@_jit
-@no_type_check
-def _sum_of_four(out, a, b, c, d, scale):
-    for i in range(len(out)):
-        out[i] = ((a[i] + b[i]) + (c[i] + d[i])) * scale
-
-
-@_jit
-@no_type_check
-def _sum_of_five(out, a, b, c, d, e, scale):
-    for i in range(len(out)):
-        out[i] = ((a[i] + b[i]) + (c[i] + d[i]) + e[i]) * scale
-
-
-@_jit
-@no_type_check
-def _window_sum(out, a, one_sum, another, n, size, step, one, scale):
-    """``out``: n sums over ``size`` ≥ 2 entries of ``a`` that lie ``step`` apart, times ``scale``.
-
-    A window of 2m entries is two of m, one of 2m + 1 has an entry besides. The digits of ``size`` say which;
-    the first two or three of them are one loop. So there are about log₂ size − 1 loops, and no running sum
-    whose rounding would add up.
+    ``u`` and ``v`` hold the places of two rows each, the second that of u + t without the shift.
     """
-    digit = 1
-    while size // digit > 5:
-        digit *= 2
-    m = size // digit
-    src, free = one_sum, another
-    if digit == 1:
-        src, factor = out, scale
-    else:
-        factor = one
-    count = n + (size - m) * step
-    dst, b, c = src[:count], a[step : step + count], a[2 * step : 2 * step + count]
-    if m == 2:
-        _sum_of_two(dst, a, b, factor)
-    elif m == 3:
-        _sum_of_three(dst, a, b, c, factor)
-    elif m == 4:
-        _sum_of_four(dst, a, b, c, a[3 * step : 3 * step + count], factor)
-    else:
-        _sum_of_five(dst, a, b, c, a[3 * step : 3 * step + count], a[4 * step :], factor)
-    while digit > 1:
-        digit //= 2
-        odd = (size // digit) % 2
-        if digit == 1:
-            free, factor = out, scale
-        count = n + (size - 2 * m - odd) * step
-        b, c = src[m * step : m * step + count], a[2 * m * step :]
-        if odd == 1:
-            _sum_of_three(free[:count], src, b, c, factor)
+    _apart()
+    shifts, pitch, width = slab
+    for shift in shifts:
+        near, far, another, another_far = u[0], u[1] + shift, v[0], v[1] + shift
+        for i in range(width):
+            work[at + i] += x[near + i] * x[far + i] + sign * (x[another + i] * x[another_far + i])
+        at += pitch
+
+
+@_jit
+@no_type_check
+def _add_differences(work, at, x, u, v, sign, slab):
+    """The same for squared differences."""
+    _apart()
+    shifts, pitch, width = slab
+    for shift in shifts:
+        near, far, another, another_far = u[0], u[1] + shift, v[0], v[1] + shift
+        for i in range(width):
+            d, e = x[near + i] - x[far + i], x[another + i] - x[another_far + i]
+            work[at + i] += d * d + sign * (e * e)
+        at += pitch
+
+
+@_jit
+@no_type_check
+def _first_sums(work, at, x, r, t, size, layout, sign, fresh, squared, slab):
+    """Sums over ``size`` rows from ``r`` on and the channels: from the last row's sums, or afresh."""
+    channels, rows, length = layout
+    for k in range(0 if fresh else size - 1, size, 2):
+        another, factor = r + k + 1, sign
+        if not fresh:
+            another, factor = r - 1, -sign
+        elif k + 1 == size:
+            another, factor = r, sign - sign
+        for c in range(channels):
+            a, b = (c * rows + r + k) * length, (c * rows + another) * length
+            u, v = (_place(a), _place(a + t * length)), (_place(b), _place(b + t * length))
+            if squared:
+                _add_differences(work, at, x, u, v, factor, slab)
+            else:
+                _add_products(work, at, x, u, v, factor, slab)
+
+
+@_jit
+@no_type_check
+def _column_sums(work, out, a, at, row, size, n, step):
+    """``out``: the sums of the last ``size`` slabs that came, of which ``a`` is number ``row``.
+
+    A sum is one over the end of a block of ``size`` slabs and one over the beginning of the next, so that no
+    difference is taken. From ``at`` on, each ``step`` apart, lie the second, all ends of the block before, of
+    which the slabs that came take the place, and zeros.
+    """
+    j = row % size
+    slot = at + (j + _place(1)) * step
+    if j == 0:
+        work[at : at + n] = 0
+    for i in range(n):
+        value = work[a + i]
+        total = work[at + i] + value
+        work[slot + i] = value
+        work[at + i] = total
+        work[out + i] = total + work[slot + step + i]
+    if j + _place(1) == size:
+        for _ in range(_place(1), size):
+            slot -= step
+            for i in range(n):
+                work[slot + i] += work[slot + step + i]
+
+
+@_jit
+@no_type_check
+def _add_two(work, out, a, step, n):
+    for i in range(n):
+        work[out + i] = work[a + i] + work[a + step + i]
+
+
+@_jit
+@no_type_check
+def _add_three(work, out, a, step, b, n):
+    for i in range(n):
+        work[out + i] = (work[a + i] + work[a + step + i]) + work[b + i]
+
+
+@_jit
+@no_type_check
+def _row_sums(work, out, a, one, another, size, n):
+    """``out``: sums over ``size`` ≥ 2 entries of ``a`` that follow each other.
+
+    A window of 2m entries is two of m, one of 2m + 1 has an entry besides; the digits of ``size`` say which.
+    So there are about log₂ size loops, and no running sum whose rounding would add up.
+    """
+    digit, m, source = _place(1), _place(1), a
+    while digit + digit <= size:
+        digit += digit
+    while digit > _place(1):
+        digit = digit >> _place(1)
+        target = out if digit == _place(1) else one
+        if (size // digit) & _place(1):
+            _add_three(work, target, source, m, a + m + m, n)
+            m = m + m + _place(1)
         else:
-            _sum_of_two(free[:count], src, b, factor)
-        src, free, m = free, src, 2 * m + odd
+            _add_two(work, target, source, m, n)
+            m = m + m
+        source, one, another = target, another, one
 
 
 @_jit
 @no_type_check
-def _box_mean(a, work, pieces, rows, length, size, one, scale):
-    """A of a strip of ``rows``, in place.
-
-    Along the rows in short pieces, whose sums stay in the first cache.
-    """
-    if size == 1:
-        return
-    n, sums = (rows - size + 1) * length, work[2]
-    beside = n // n  # 1, but no literal, for which numba would compile the sums once more
-    _window_sum(sums, a, work[0], work[1], n, size, length, one, one)
-    n -= size - 1
-    for start in range(0, n, PIECE):
-        count = min(PIECE, n - start)
-        _window_sum(a[start:], sums[start:], pieces[0], pieces[1], count, size, beside, one, scale)
-    a[n : n + size - 1] = 0  # no window begins there: what an earlier strip left is none of this one's
+def _scaled(work, out, a, factor, n):
+    for i in range(n):
+        work[out + i] = work[a + i] * factor
 
 
 @_jit
 @no_type_check
-def _scaled(out, a, factor):
-    for i in range(len(out)):
-        out[i] = a[i] * factor
+def _add_scaled(work, out, a, factor, n):
+    for i in range(n):
+        work[out + i] += work[a + i] * factor
 
 
 @_jit
 @no_type_check
-def _add_scaled(out, a, factor):
-    for i in range(len(out)):
-        out[i] += a[i] * factor
+def _times_both(work, at, norms, u, v, slab):
+    _apart()
+    shifts, pitch, width = slab
+    for shift in shifts:
+        far = v + shift
+        for i in range(width):
+            work[at + i] *= norms[u + i] * norms[far + i]
+        at += pitch
 
 
 @_jit
 @no_type_check
-def _times_both(out, near, far):
-    for i in range(len(out)):
-        out[i] *= near[i] * far[i]
-
-
-@_jit
-@no_type_check
-def _activate(sigma, theta, near, far, q, c):
-    """V and V' where norms are 1: theta times V', and sigma becomes V.
+def _activate(work, at, theta, inverses, u, v, slab, q, c):
+    """V and V' where norms are 1: theta times V', and sigma, at ``at``, becomes V.
 
     κ₀ = 1/2 + cos φ · q(sin φ) and κ₁ = sin φ/π + cos φ · κ₀.
     """
+    _apart()
+    shifts, pitch, width = slab
     q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
     zero, one, rounding, half, over_pi, kept, relu = c
-    for i in range(len(sigma)):
-        cosine = sigma[i] * near[i] * far[i]
-        squared = one - cosine * cosine
-        squared = squared if squared > rounding else zero
-        s = math.sqrt(squared)
-        p = q8 + s * q9
-        p = q7 + s * p
-        p = q6 + s * p
-        p = q5 + s * p
-        p = q4 + s * p
-        p = q3 + s * p
-        p = q2 + s * p
-        p = q1 + s * p
-        p = q0 + s * p
-        k0 = half + cosine * p
-        k1 = s * over_pi + cosine * k0
-        theta[i] *= kept + relu * k0
-        sigma[i] = kept * cosine + relu * k1
+    for shift in shifts:
+        far = v + shift
+        for i in range(width):
+            cosine = work[at + i] * inverses[u + i] * inverses[far + i]
+            cosine = cosine if cosine < one else one  # of two dark patches it may be no more than rounding
+            cosine = cosine if cosine > -one else -one
+            squared = one - cosine * cosine
+            squared = squared if squared > rounding else zero
+            s = math.sqrt(squared)
+            p = q8 + s * q9
+            p = q7 + s * p
+            p = q6 + s * p
+            p = q5 + s * p
+            p = q4 + s * p
+            p = q3 + s * p
+            p = q2 + s * p
+            p = q1 + s * p
+            p = q0 + s * p
+            k0 = half + cosine * p
+            k1 = s * over_pi + cosine * k0
+            work[theta + i] *= kept + relu * k0
+            work[at + i] = kept * cosine + relu * k1
+        at += pitch
+        theta += pitch
 
 
 @_jit
 @no_type_check
-def _activate_sigma(sigma, near, far, zero, one, rounding, linear, p):
+def _activate_sigma(work, at, inverses, u, v, slab, zero, one, rounding, linear, p):
     """cos φ · ``linear`` + a polynomial in sin φ, in place of sigma: any weighted sum of V and cos φ V'."""
+    _apart()
+    shifts, pitch, width = slab
     p0, p1, p2, p3, p4, p5, p6, p7, p8 = p
-    for i in range(len(sigma)):
-        cosine = sigma[i] * near[i] * far[i]
-        squared = one - cosine * cosine
-        squared = squared if squared > rounding else zero
-        s = math.sqrt(squared)
-        value = p7 + s * p8
-        value = p6 + s * value
-        value = p5 + s * value
-        value = p4 + s * value
-        value = p3 + s * value
-        value = p2 + s * value
-        value = p1 + s * value
-        value = p0 + s * value
-        sigma[i] = linear * cosine + value
+    for shift in shifts:
+        far = v + shift
+        for i in range(width):
+            cosine = work[at + i] * inverses[u + i] * inverses[far + i]
+            squared = one - cosine * cosine
+            squared = squared if squared > rounding else zero
+            s = math.sqrt(squared)
+            value = p7 + s * p8
+            value = p6 + s * value
+            value = p5 + s * value
+            value = p4 + s * value
+            value = p3 + s * value
+            value = p2 + s * value
+            value = p1 + s * value
+            value = p0 + s * value
+            work[at + i] = linear * cosine + value
+        at += pitch
 
 
 @_jit
 @no_type_check
-def _to_power_of_two(a, shifted, e, least, magic):
-    """Begin 2^−a for a ≥ 0: 2^f stays in ``a``, with −a = n + f and n whole, which goes to ``shifted``.
+def _to_power_of_two(work, at, shifted, e, least, magic, n):
+    """Begin 2^−a: 2^f stays in ``work``, with −a = m + f and m whole, which goes to ``shifted``.
 
-    Adding ``magic``, 1.5 · 2^(bits of the mantissa), rounds to whole numbers and leaves n in the low bits.
+    Adding ``magic``, 1.5 · 2^(bits of the mantissa), rounds to whole numbers and leaves m in the low bits.
     """
+    _apart()
     e0, e1, e2, e3, e4, e5, e6, e7 = e
-    for i in range(len(a)):
-        y = -a[i]
+    for i in range(n):
+        y = -work[at + i]
         y = y if y > least else least
-        n = y + magic
-        shifted[i] = n
-        f = y - (n - magic)
+        m = y + magic
+        shifted[i] = m
+        f = y - (m - magic)
         p = e6 + f * e7
         p = e5 + f * p
         p = e4 + f * p
         p = e3 + f * p
         p = e2 + f * p
         p = e1 + f * p
-        a[i] = e0 + f * p
+        work[at + i] = e0 + f * p
 
 
 @_jit
 @no_type_check
-def _to_exponent(bits, one_bits, mantissa):
-    """Make the number 2^n of the n in its low bits."""
-    for i in range(len(bits)):
+def _times_power(work, at, bits, shifted, one_bits, mantissa, n):
+    """Times the number 2^m of the m in the low bits of ``shifted``, whose bits are ``bits``."""
+    for i in range(n):
         bits[i] = (bits[i] << mantissa) + one_bits
+    for i in range(n):
+        work[at + i] *= shifted[i]
 
 
 @_jit
 @no_type_check
-def _times(out, a):
-    for i in range(len(out)):
-        out[i] *= a[i]
+def _weigh(work, at, across, down, period, slab):
+    """Times f(t); a shift stands for t_c = shift, and from ``period`` − shift on for shift − period."""
+    shifts, pitch, width = slab
+    for shift in shifts:
+        first = min(width, period - shift)
+        for i in range(first):
+            work[at + i] *= down * across[shift]
+        for i in range(first, width):
+            work[at + i] *= down * across[period - shift]
+        at += pitch
 
 
 @_jit
 @no_type_check
-def _add_products(out, kernel, v):
-    for i in range(len(out)):
-        out[i] += kernel[i] * v[i]
+def _multiply(near, far, c, work, at, v, a, b, period, slab):
+    """Add the products of a slab with column c, at ``a`` and ``b``, to the sums of both of its rows."""
+    _apart()
+    shifts, pitch, width = slab
+    u, beyond = c * period, c * (period + period)
+    for shift in shifts:
+        w, other = beyond + shift, b + shift
+        for i in range(width):
+            near[u + i] += work[at + i] * v[other + i]
+            far[w + i] += work[at + i] * v[a + i]
+        at += pitch
 
 
 @_jit
 @no_type_check
-def _add_both_products(near_out, far_out, kernel, near_v, far_v):
-    for i in range(len(near_out)):
-        near_out[i] += kernel[i] * far_v[i]
-        far_out[i] += kernel[i] * near_v[i]
+def _multiply_two(near, far, c, work, at, v, a, b, plane, period, slab):
+    """The same with columns c and c + 1: one reading of the slab for both."""
+    _apart()
+    shifts, pitch, width = slab
+    u, beyond = c * period, c * (period + period)
+    u2, beyond2, a2 = u + period, beyond + period + period, a + plane
+    for shift in shifts:
+        w, other = beyond + shift, b + shift
+        w2, other2 = beyond2 + shift, other + plane
+        for i in range(width):
+            k = work[at + i]
+            near[u + i] += k * v[other + i]
+            far[w + i] += k * v[a + i]
+            near[u2 + i] += k * v[other2 + i]
+            far[w2 + i] += k * v[a2 + i]
+        at += pitch
 
 
 @_jit
 @no_type_check
-def _lay(near, far, plane, shift, start, right, first, second):
-    """Fill both layouts of a plane with its two parts, the one from column ``start`` on ``right`` wide."""
-    rows, columns = plane.shape
-    left, skipped = columns - shift, columns - right
-    length = len(near) // rows
-    near[:] = 0
-    far[:] = 0
-    for r in range(rows):
-        values = plane[r]
-        _scaled(near[r * length : r * length + left], values[:left], first)
-        _scaled(far[r * length : r * length + left], values[shift:], first)
-        begin = r * length + start
-        _scaled(near[begin : begin + right], values[skipped:], second)
-        _scaled(far[begin : begin + right], values[:right], second)
+def _fold(out, at, sums, u, width):
+    """Add sums to a row of the result, and empty them."""
+    _apart()
+    for i in range(width):
+        out[at + i] += sums[u + i]
 
 
 @_jit
 @no_type_check
-def _gather(out, near, far, top, bottom, below, shift, start, length):
-    """Add the near layout's rows from ``top`` to ``bottom`` and the far one's to ``below``; empty them."""
-    left = out.shape[1] - shift
-    for r in range(top, below):
-        values = out[r]
-        begin = r * length
-        between = begin + start
-        if r < bottom:
-            _add(values[:left], near[begin : begin + left])
-            _add(values[left:], near[between : between + shift])
-        _add(values[shift:], far[begin : begin + left])
-        _add(values[:shift], far[between : between + shift])
-    near[top * length : bottom * length] = 0
-    far[top * length : below * length] = 0
-
-
-@_jit
-@no_type_check
-def _add(out, a):
-    for i in range(len(out)):
-        out[i] += a[i]
-
-
-@_jit
-@no_type_check
-def _scatter(dense, kernel, top, rows, down, shift, start, width, length, first, second):
-    """Write a strip of a plane of K, of ``rows`` from row ``top`` on, to both of its places in the matrix."""
-    for r in range(rows):
-        near, far = (top + r) * width, (top + r + down) * width
-        values = kernel[r * length : (r + 1) * length]
-        if first != 0:
-            for c in range(width - shift):
-                dense[near + c, far + shift + c] = values[c] * first
-                dense[far + shift + c, near + c] = values[c] * first
-        if second != 0:
-            for c in range(shift):
-                dense[near + width - shift + c, far + c] = values[start + c] * second
-                dense[far + c, near + width - shift + c] = values[start + c] * second
+def _scatter(dense, work, at, row, down, period, slab):
+    """Write the entries of a slab to both of their places in the matrix."""
+    shifts, pitch, width = slab
+    near, far = row * width, (row + down) * width
+    for shift in shifts:
+        for i in range(width):
+            c = i + shift
+            if c >= period:
+                if down == 0:  # both t_c and −t_c are walked over, and one will do
+                    continue
+                c -= period
+            if c < width:
+                dense[near + i, far + c] = work[at + i]
+                dense[far + c, near + i] = work[at + i]
+        at += pitch
 
 
 @njit(**_options)
@@ -356,7 +396,9 @@ def walk(
     columns,
     inverses,
     norms,
+    shape,
     shifts,
+    part,
     across,
     down,
     stages,
@@ -364,179 +406,143 @@ def walk(
     read,
     tuples,
     exponent,
-    strip,
+    entries,
 ):
     """Add to ``out`` (m, H, W), or write to ``dense`` if it has entries, K off its diagonal.
 
     Args:
-        padded, columns: (C, h, w) and (m, H, W), in the precision of the planes.
-        inverses, norms: 1/‖p‖ (0 where ‖p‖ is) and ‖p‖ for each activation, (activations, h, w), their
-            upper left parts.
-        shifts: The t_c ≥ 0 to walk over, each together with t_c − W.
-        across, down: The factor of f(t) for each t_c and t_r.
+        out: Flat, in float64.
+        padded, columns: (C, h, 2P) and (m, H, 2P), flat, in the precision of the slabs.
+        inverses, norms: 1/‖p‖ (0 where ‖p‖ is) and ‖p‖ for each activation, (activations, h, 2P), flat.
+        shape: C, m, h, H, W and P.
+        shifts: The shifts to walk over, of 0 … P − 1.
+        part: Of all t_r only every second one, say, from 1 on: (1, 2).
+        across, down: The factor of f(t) for each distance across and each t_r; ``across`` is empty if f is 1.
         stages: (stages, 3) whole numbers: kind; size; 1 if Theta is not zero before the stage.
-        numbers: (stages, 13) in the precision of the planes: for a mean 1/size² and its part; for an
-            activation 2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero (a tail's
-            only); if it is, what is made of S instead: the factor of cos φ, and the coefficients of a
-            polynomial in sin φ.
+        numbers: (stages, 13) in the precision of the slabs: for a mean, which is a sum here, its part; for
+            an activation 2α/(1+α²), (1−α)²/(1+α²), the weight of S if Theta is not zero; if it is, what
+            is made of S instead: the factor of cos φ, and the coefficients of a polynomial in sin φ.
         read: 0 for S, 1 for Theta, 2 for the Gaussian.
-        tuples: The coefficients of q and of 2^f, and constants in the precision of the planes.
-        exponent: The bits of 1, and those of a mantissa, as whole numbers of the planes' size.
-        strip: How many rows of the result are taken through the stages at a time.
+        tuples: The coefficients of q and of 2^f, and constants in the precision of the slabs.
+        exponent: The bits of 1, and those of a mantissa, as whole numbers of the entries' size.
+        entries: Of a slab, about.
     """
     q, e, constants = tuples
     zero, one, rounding, half, over_pi, least, magic = constants
-    channels, tall, wide = padded.shape
-    count, height, width = columns.shape
-    activations, gap = len(inverses), wide - width
-    length = width + 2 * gap
-    n, size = tall * length, (min(strip, height) + gap) * length
-    like = padded[0, 0, :1]
-    near_x, far_x = np.empty((channels, n), like.dtype), np.empty((channels, n), like.dtype)
-    near_inverse, far_inverse = np.empty((activations, n), like.dtype), np.empty((activations, n), like.dtype)
-    near_norm, far_norm = np.empty((activations, n), like.dtype), np.empty((activations, n), like.dtype)
-    near_v, far_v = np.empty((count, n), like.dtype), np.empty((count, n), like.dtype)
-    near_out, far_out = (
-        np.zeros((count, height * length), like.dtype),
-        np.zeros((count, height * length), like.dtype),
-    )
-    sigma, theta = np.zeros(size, like.dtype), np.zeros(size, like.dtype)
-    work, pieces = np.zeros((3, size), like.dtype), np.zeros((2, PIECE + gap), like.dtype)
-    bits = np.zeros(size if read == 2 else 0, exponent.dtype)
-    shifted = bits.view(like.dtype)
+    channels, count, tall, height, few, period = shape
+    length, wide = 2 * period, _place(period)
+    first = stages[0, 1] if len(stages) > 0 and stages[0, 0] == MEAN else 1
+    pitch = (period + 7) // 8 * 8
+    some = max(1, min(FOLD, entries // pitch))
+    step = _place(some * pitch)
+    # From row to row a slab keeps the first mean's sums, then what _column_sums keeps for each other mean.
+    later, largest, kept = 0, first, 1
+    for k in range(1, len(stages)):
+        if stages[k, 0] == MEAN:
+            later += stages[k, 1] - 1
+            largest = max(largest, stages[k, 1])
+            kept += (stages[k, 1] + 2) * (1 + stages[k, 2])
+    whole = some * pitch + 2 * largest  # a window at a slab's end reads beyond it
+    blocks = (FOLD + some - 1) // some
+    work = np.zeros(5 * whole + blocks * kept * some * pitch + 2 * largest, padded.dtype)
+    sigma, theta, column = _place(0), _place(whole), _place(2 * whole)
+    one_sum, another, states = _place(3 * whole), _place(4 * whole), 5 * whole
+    near, far = np.zeros(count * period, padded.dtype), np.zeros(count * length, padded.dtype)
+    bits = np.zeros(some * pitch if read == 2 else 0, exponent.dtype)
+    shifted = bits.view(padded.dtype)
+    layout, plane = (channels, tall, length), _place(height * length)
 
-    for shift in shifts:
-        start = width + gap - shift
-        first, second = across[shift], across[width - shift]
-        for c in range(channels):
-            _lay(near_x[c], far_x[c], padded[c, :tall, :wide], shift, start, shift + gap, one, one)
-        lost, activation = 0, 0
-        for k in range(len(stages)):
-            if stages[k, 0] == MEAN:
-                lost += stages[k, 1] - 1
-            else:
-                h, w, right = tall - lost, wide - lost, shift + gap - lost
-                m = h * length
-                _lay(
-                    near_inverse[activation, :m],
-                    far_inverse[activation, :m],
-                    inverses[activation, :h, :w],
-                    shift,
-                    start,
-                    right,
-                    one,
-                    one,
-                )
-                if stages[k, 0] == ACTIVATION or dense.size > 0:
-                    _lay(
-                        near_norm[activation, :m],
-                        far_norm[activation, :m],
-                        norms[activation, :h, :w],
-                        shift,
-                        start,
-                        right,
-                        one,
-                        one,
-                    )
-                activation += 1
-        for j in range(count):
-            _lay(
-                near_v[j, : height * length],
-                far_v[j, : height * length],
-                columns[j, :height, :width],
-                shift,
-                start,
-                shift,
-                first,
-                second,
-            )
-
-        # The near strip stays in the cache while t grows, and the far one moves by a row at a time.
-        for top in range(0, height, strip):
-            bottom, waiting = min(top + strip, height), 0
-            for t in range(height - top):
-                if down[t] == 0 or (shift == 0 and t == 0):
-                    continue
-                rows = min(strip, height - t - top) + gap
-                m = rows * length
-                a, b = top * length, (top + t) * length
-                for c in range(channels):
-                    near, far = near_x[c, a : a + m], far_x[c, b : b + m]
-                    if read == 2:
-                        _squared_differences(sigma[:m], near, far, c == 0)
-                    else:
-                        _pairs(sigma[:m], near, far, c == 0)
-                activation, weighed = 0, False
-                for k in range(len(stages)):
-                    kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
-                    if kind == MEAN:
-                        _box_mean(sigma, work, pieces, rows, length, side, one, numbers[k, 0])
+    for begin in range(0, len(shifts), FOLD):
+        end = min(begin + FOLD, len(shifts))
+        for t in range(part[0], height, part[1]):
+            if down[t] == 0:
+                continue
+            for r in range(height - t + later):
+                for s in range(begin, end, some):
+                    shift = shifts[s : min(s + some, end)]
+                    n, slab = _place(len(shift) * pitch), (shift, _place(pitch), wide)
+                    state = _place(states + (s - begin) // some * kept * some * pitch)
+                    sums = sigma if first == 1 else state
+                    fresh = r % RESTART == 0 or read == 2 or first == 1
+                    if fresh:
+                        work[sums : sums + n] = 0
+                    _first_sums(work, sums, padded, r, t, first, layout, one, fresh, read == 2, slab)
+                    if first > 1:
+                        _row_sums(work, sigma, sums, one_sum, another, _place(first), n)
+                    state += step
+                    row, width, activation, weighed = r, period, 0, False
+                    for k in range(len(stages)):
+                        kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
+                        if kind == MEAN:
+                            width -= side - 1
+                            if k > 0 and side > 1:
+                                size, number = _place(side), _place(row)
+                                row -= side - 1
+                                _column_sums(work, column, sigma, state, number, size, n, step)
+                                state += (size + _place(2)) * step
+                                if row >= 0:
+                                    _row_sums(work, sigma, column, one_sum, another, size, n)
+                                if live:
+                                    _column_sums(work, column, theta, state, number, size, n, step)
+                                    state += (size + _place(2)) * step
+                                    if row >= 0:
+                                        _row_sums(work, theta, column, one_sum, another, size, n)
+                                if row < 0:
+                                    break
+                            if numbers[k, 0] != 0:
+                                if live:
+                                    _add_scaled(work, theta, sigma, numbers[k, 0], n)
+                                else:
+                                    _scaled(work, theta, sigma, numbers[k, 0], n)
+                            continue
+                        slab = (shift, _place(pitch), _place(width))
+                        u = _place((activation * tall + row) * length)
+                        v = u + _place(t * length)
                         if live:
-                            _box_mean(theta, work, pieces, rows, length, side, one, numbers[k, 0])
-                        rows -= side - 1
-                        m = rows * length
-                        if numbers[k, 1] != 0:
-                            if live:
-                                _add_scaled(theta[:m], sigma[:m], numbers[k, 1])
-                            else:
-                                _scaled(theta[:m], sigma[:m], numbers[k, 1])
+                            c = (zero, one, rounding, half, over_pi, numbers[k, 0], numbers[k, 1])
+                            _activate(work, sigma, theta, inverses, u, v, slab, q, c)
+                        else:
+                            p = numbers[k, 4:]
+                            p = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
+                            linear = numbers[k, 3]
+                            _activate_sigma(work, sigma, inverses, u, v, slab, zero, one, rounding, linear, p)
+                            weighed = kind == TAIL
+                        if kind == ACTIVATION or live or dense.size > 0:
+                            _times_both(work, sigma, norms, u, v, slab)
+                        if live and kind == TAIL:
+                            _add_scaled(work, theta, sigma, numbers[k, 2], n)
+                        activation += 1
+                    if row < 0:
                         continue
-                    near, far = near_inverse[activation, a : a + m], far_inverse[activation, b : b + m]
-                    if live:
-                        if kind == TAIL:
-                            _times_both(theta[:m], near, far)
-                        kept, relu = numbers[k, 0], numbers[k, 1]
-                        c = (zero, one, rounding, half, over_pi, kept, relu)
-                        _activate(sigma[:m], theta[:m], near, far, q, c)
-                        if kind == TAIL:
-                            _add_scaled(theta[:m], sigma[:m], numbers[k, 2])
-                    else:
-                        p = numbers[k, 4:]
-                        coefficients = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
-                        _activate_sigma(
-                            sigma[:m], near, far, zero, one, rounding, numbers[k, 3], coefficients
-                        )
-                        weighed = kind == TAIL
-                    if kind == ACTIVATION or dense.size > 0:
-                        near, far = near_norm[activation, a : a + m], far_norm[activation, b : b + m]
-                        _times_both(sigma[:m], near, far)
-                        if kind == TAIL and live:
-                            _times_both(theta[:m], near, far)
-                    activation += 1
-                kernel = theta if read == 1 and not weighed else sigma
-                if read == 2:
-                    _to_power_of_two(sigma[:m], shifted, e, least, magic)
-                    _to_exponent(bits[:m], exponent[0], exponent[1])
-                    _times(sigma[:m], shifted)
-                if dense.size > 0:
-                    # At t = 0 the displacements t_c and −t_c are both walked over, and one will do.
-                    _scatter(
-                        dense,
-                        kernel,
-                        top,
-                        rows,
-                        t,
-                        shift,
-                        start,
-                        width,
-                        length,
-                        down[t] * first,
-                        down[t] * second if t > 0 else zero,
-                    )
+                    kernel = theta if read == 1 and not weighed else sigma
+                    slab = (shift, _place(pitch), _place(few))
+                    if read == 2:
+                        _to_power_of_two(work, kernel, shifted, e, least, magic, n)
+                        _times_power(work, kernel, bits, shifted, exponent[0], exponent[1], n)
+                    if len(across) > 0:
+                        _weigh(work, kernel, across, down[t], wide, slab)
+                    if dense.size > 0:
+                        _scatter(dense, work, kernel, _place(row), _place(t), wide, slab)
+                        continue
+                    if t == 0 and shift[0] == 0:  # the diagonal
+                        work[kernel : kernel + wide] = 0
+                    a, b = _place(row * length), _place((row + t) * length)
+                    for j in range(0, count - 1, 2):
+                        c = _place(j)
+                        d = c * plane
+                        _multiply_two(near, far, c, work, kernel, columns, a + d, b + d, plane, wide, slab)
+                    if count % 2 == 1:
+                        c = _place(count - 1)
+                        d = c * plane
+                        _multiply(near, far, c, work, kernel, columns, a + d, b + d, wide, slab)
+                row = r - later
+                if row < 0 or dense.size > 0:
                     continue
-                if down[t] != 1:
-                    _scaled(kernel[:m], kernel[:m], down[t])
                 for j in range(count):
-                    near, far = near_out[j, a : a + m], far_v[j, b : b + m]
-                    if t == 0:  # each of t_c and −t_c is walked over
-                        _add_products(near, kernel, far)
-                    else:
-                        _add_both_products(near, far_out[j, b : b + m], kernel, near_v[j, a : a + m], far)
-                waiting += 1
-                if waiting == FOLD:
-                    waiting, below = 0, min(bottom + t, height)
-                    for j in range(count):
-                        _gather(out[j], near_out[j], far_out[j], top, bottom, below, shift, start, length)
-            if waiting > 0:
-                for j in range(count):
-                    _gather(out[j], near_out[j], far_out[j], top, bottom, height, shift, start, length)
+                    u, v = _place((j * height + row) * few), _place((j * height + row + t) * few)
+                    _fold(out, u, near, _place(j * period), _place(few))
+                    if t > 0:  # each of t_c and −t_c is walked over
+                        _fold(out, v, far, _place(j * length), _place(few))
+                        _fold(out, v, far, _place(j * length + period), _place(few))
+                near[:] = 0
+                far[:] = 0
