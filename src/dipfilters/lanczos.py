@@ -15,13 +15,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Filter
+from dipfilters.filters import Filter, LowRankFilter
 from dipfilters.images import check_detached, check_picture, check_shape
 from dipfilters.parameters import check_positive, check_whole
-from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps
+from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps, step_grid
 
 _BOUND_EACH = 32  # so many products have their bound computed each, later ones one in eight
 _STEPS_AT_ONCE = 2**14  # of the sums that bound the error
+_FIRST, _MOST = 6, 8  # vectors beside y in the first product, and at most in each later one
+_LEFT_OUT = 0.2  # of the tolerance: expected errors that no vector of a product follows
+_GRID = 20  # so many numbers of steps have their errors expected
+_ROUNDING = 1e-14  # of the largest eigenvalue: what is left of a product below that is rounding
+_DEPENDENT = 1e-13  # of a unit vector: what is left of a column below that depends on others
 _LARGEST_MISSES = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
 
 
@@ -34,21 +39,31 @@ class LanczosTwicing:
 
     ::
 
-        A = D^(1/2) W D^(−1/2),   b = D^(1/2) y                       D = I for a symmetric W
-        A V = V T + β v e_mᵀ,     V e_1 = b/‖b‖                       m steps of Lanczos
-        z^k ≈ ‖b‖ D^(−1/2) V (I − (I − T)^k) e_1
+        A = D^(1/2) W D^(−1/2),   b = D^(1/2) y                 D = I for a symmetric W
+        T = Vᵀ A V,   R = A V − V T                             VᵀV = I, and b in the span of V
+        z^k ≈ D^(−1/2) V (I − (I − T)^k) Vᵀ b
 
-    The error obeys e^{k+1} = (I − A) e^k + β ‖b‖ (e_mᵀ (I − T)^k e_1) v from e⁰ = 0, so that, with
-    eigenvalues of A in [0, 2], ::
+    The error e^k of D^(1/2) z^k is 0 at first. What is left after k steps, b − D^(1/2) z^k, is V (I − T)^k Vᵀ b
+    in the approximation; A takes it to V T (I − T)^k Vᵀ b, which the next approximation adds, and
+    R (I − T)^k Vᵀ b, which it misses. So e^{k+1} = (I − A) e^k + R (I − T)^k Vᵀ b, and with eigenvalues of A
+    in [0, 2], whatever V is, ::
 
-        ‖e^k‖ ≤ β ‖b‖ Σ_{j<k} |e_mᵀ (I − T)^j e_1|
+        ‖e^k‖ ≤ Σ_{j<k} ‖R (I − T)^j Vᵀ b‖
 
-    New products are made until that bound is below ``tolerance`` times ‖b‖ ‖(I − (I − T)^k) e_1‖ for every k.
-    Both are norms of D^(1/2) z, where rows are normalised, and take all channels together. Each channel has
-    a Krylov space of its own, and all are multiplied by W in one call.
+    New products are made until that bound is below ``tolerance`` times the norm of D^(1/2) z^k for every k,
+    both taken over all channels together.
+
+    Each product is with a block of new vectors. If A were the only thing known, they would be the residual's,
+    and V a basis of the block Krylov space of b. Where the kernel has a linear part, its low rank Â, of few
+    columns, is at hand as well, :meth:`dipfilters.filters.Filter.low_rank`, and expects the errors ::
+
+        ê^k = Σ_{j<k} (I − Â)^{k−1−j} R (I − T)^j Vᵀ b,   at first D^(1/2) z^k with Â in place of A
+
+    The block spans the largest principal components of these over all k, and b at first. Errors that Â
+    expects are gone then, and what is left is smaller by about the relative error of Â.
 
     A filter with ``normalize="spectral"`` that does not know its largest eigenvalue yet learns it on the way:
-    K has the Krylov space of W, and the largest eigenvalue of T is soon that of K.
+    the largest eigenvalue of T is soon that of K.
 
     Args:
         filter: W, its eigenvalues in [0, 2].
@@ -63,8 +78,11 @@ class LanczosTwicing:
         DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
         ConvergenceError: ``max_products`` were not enough.
 
-    Cost: m products with W, 4 m² CN operations to keep V orthonormal and 2 m·CN float64 numbers to do so;
-    for each product m·``last`` operations for the bound.
+    Cost: as a rule 3 or 4 products with W where the low rank is at hand, else a dozen or two, of up to 8
+    columns each beside the channels; 6 m N operations to keep V orthonormal and 16 N bytes for each of its m
+    columns; for each product m²·``last`` operations for the bound.
+
+    Source: for corrections by an approximate operator, Davidson (1975) [davidson1975].
     """
 
     def __init__(
@@ -83,25 +101,23 @@ class LanczosTwicing:
         self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
-        rescale = not filter.knows_scale
         start = noisy.reshape(len(noisy), -1).to(filter.weights) * filter.weights.sqrt()
-        self._krylov = _Krylov(filter, start, max_products, rescale=rescale)
+        self._space = _Space(filter, start.T, max_products)
         while True:
-            self._krylov.extend()
+            self._space.extend(np.array(step_grid(self.last, _GRID)), _LEFT_OUT * tolerance)
             if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
                 continue  # the bound of many steps takes longer than a product then
             relative = self._relative_bound(np.arange(1, self.last + 1))
-            settled = not rescale or self._krylov.largest_misses() <= _LARGEST_MISSES
-            if relative.max() <= tolerance and settled:
+            if relative.max() <= tolerance and self._space.settled():
                 break
 
-        if rescale and self._krylov.decomposed()[0].max() > 0:  # a black picture tells nothing
-            filter.learn_scale(1.0 / self._krylov.unit)
+        if not filter.knows_scale and self._space.size > 0:  # a black picture tells nothing
+            filter.learn_scale(1.0 / self._space.unit)
 
     @property
     def products(self) -> int:
-        """How many products with the filter were made."""
-        return self._krylov.size
+        """How many products with the filter were made, of several columns each."""
+        return self._space.size
 
     def estimate(self, steps: Steps) -> Float[Tensor, "*steps C H W"]:
         """z^k, for one number of steps or a stack for several; the dtype of ``noisy``.
@@ -110,12 +126,10 @@ class LanczosTwicing:
             ValueError: Steps that do not increase, or beyond ``last``.
         """
         stops = self._check(steps)
-        values, vectors = self._krylov.decomposed()
-        gains = _gains(values, np.array(stops))  # (steps, C, m)
-        coefficients = np.einsum("kcm,cm,cim->kci", gains, vectors[:, 0], vectors)
-        scaled = torch.from_numpy(coefficients * self._krylov.norms[:, None]).to(self._krylov.root)
-        basis = torch.stack(self._krylov.basis[:-1], dim=1)  # ‖b‖ D^(−1/2) V times the coefficients
-        estimate: Tensor = torch.einsum("kcm,cmn->kcn", scaled, basis) / self._krylov.root
+        values, vectors, parts = self._space.decomposed()
+        coefficients = np.einsum("ij,kj,jc->kci", vectors, _gains(values, np.array(stops)), parts)
+        scaled = torch.from_numpy(coefficients).to(self._space.basis)
+        estimate: Tensor = scaled @ self._space.basis.T / self._space.root[:, 0]
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
         return estimate[0] if isinstance(steps, int | np.integer) else estimate
 
@@ -132,24 +146,20 @@ class LanczosTwicing:
 
     def _relative_bound(self, steps: np.ndarray) -> np.ndarray:
         """The bound on ‖e^k‖, relative to ‖D^(1/2) z^k‖, for increasing k."""
-        values, vectors = self._krylov.decomposed()
-        norms, ends = self._krylov.norms, self._krylov.residual
-        squares = np.zeros((2, len(steps)))
-        for theta, q, length, end in zip(values, vectors, norms, ends, strict=True):
-            total, sums, weights = 0.0, np.zeros(len(steps)), q[-1] * q[0]
-            first = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
-            for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
-                stop = min(start + _STEPS_AT_ONCE, int(steps[-1]))
-                powers = first[: stop - start] * (1.0 - theta) ** start  # of j = start, start + 1, …
-                running = total + np.cumsum(np.abs(powers @ weights))  # so that k = start + 1, …
-                total = running[-1]
-                inside = (steps > start) & (steps <= stop)
-                place = steps[inside] - start - 1
-                sums[inside] = running[place]
-                gains = 1.0 - powers[place] * (1.0 - theta)
-                squares[1, inside] += length**2 * (gains**2 @ q[0] ** 2)
-            squares[0] += (end * length * sums) ** 2
-        bound, norm = np.sqrt(squares)
+        theta, _, parts = self._space.decomposed()
+        residual = self._space.residual
+        first = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
+        total, squares = np.zeros(parts.shape[1]), np.zeros(len(steps))
+        for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
+            stop = min(start + _STEPS_AT_ONCE, int(steps[-1]))
+            powers = first[: stop - start] * (1.0 - theta) ** start  # of j = start, start + 1, …
+            inside = (steps > start) & (steps <= stop)
+            for channel, part in enumerate(parts.T):
+                missed = np.sqrt(np.square((powers * part) @ residual.T).sum(1))
+                running = total[channel] + np.cumsum(missed)  # so that k = start + 1, …
+                total[channel] = running[-1]
+                squares[inside] += running[steps[inside] - start - 1] ** 2
+        bound, norm = np.sqrt(squares), self._space.norms(steps)
         # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
         relative: np.ndarray = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
         return relative
@@ -161,6 +171,152 @@ def _gains(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return gains
 
 
+class _Space:
+    """The space of V, which grows by a block a product, and what A makes of it.
+
+    Args:
+        filter: W.
+        start: b, a column for each channel.
+        max_products: How many products there may be.
+
+    Attributes:
+        start, root: b, and the diagonal of D^(1/2).
+        basis: V.
+        beyond: Orthonormal columns Y with R = Y Yᵀ R.
+        size: How many products there were.
+        unit: The largest eigenvalue of T before it was made one, where the filter does not know its own.
+    """
+
+    def __init__(self, filter: Filter, start: Float[Tensor, "N C"], max_products: int) -> None:
+        self._max_products = check_whole("max_products", max_products, 1)
+        self._filter, self.start, self.root = filter, start, filter.weights.sqrt()[:, None]
+        self._rescale, self.unit, self.size = not filter.knows_scale, 1.0, 0
+        self.basis = self.beyond = start[:, :0]
+        self._matrix, self._residual = np.empty((0, 0)), np.empty((0, 0))  # T and Yᵀ R, but for the unit
+        self._low_rank = _low_rank(filter, self.root)
+
+    def extend(self, steps: np.ndarray, left_out: float) -> None:
+        """One more product, with the errors after ``steps`` that are expected, but for a share of them.
+
+        Raises:
+            ConvergenceError: There were ``max_products`` before.
+            DivergenceError: Eigenvalues with which twicing cannot converge.
+        """
+        if self.size == self._max_products:
+            raise ConvergenceError(
+                f"{self.size} products are not enough; allow more than max_products = {self.size}, a larger "
+                f"tolerance or fewer steps"
+            )
+        block = self._orthonormal(self._expected(steps, left_out))
+        if block.shape[1] == 0:  # b is 0
+            return
+        scale = 1.0 if self._rescale else self._filter.scale
+        product = self._filter.times_kernel(block / self.root) * scale / self.root
+        below = (block.T @ self.beyond).cpu().numpy() @ self._residual  # Xᵀ A V, as X is orthogonal to V
+        corner = (block.T @ product).cpu().numpy()
+        self._matrix = np.block([[self._matrix, below.T], [below, (corner + corner.T) / 2]])
+        self.basis = torch.cat([self.basis, block], dim=1)
+        for _ in range(2):  # once leaves a share of the rounding
+            product = product - self.basis @ (self.basis.T @ product)
+        rest = torch.cat([self.beyond - block @ (block.T @ self.beyond), product], dim=1)
+        beyond, mixed = torch.linalg.qr(rest)
+        columns = mixed.cpu().numpy()
+        old = self.beyond.shape[1]
+        left, sizes, right = np.linalg.svd(np.hstack([columns[:, :old] @ self._residual, columns[:, old:]]))
+        kept = sizes > _ROUNDING * np.abs(self._matrix).max()
+        self.beyond = beyond @ torch.from_numpy(left[:, : len(sizes)][:, kept]).to(beyond)
+        self._residual = sizes[kept, None] * right[: len(sizes)][kept]
+        self.size += 1
+        if self._rescale:
+            self.unit = 1.0
+            self.unit = float(self.decomposed()[0].max()) or 1.0
+        values = self.decomposed()[0]
+        check_spectrum(float(values.min()), float(values.max()))
+
+    def decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Eigenvalues (m,) of T, from the smallest up, its eigenvectors Q (m, m), and Qᵀ Vᵀ b (m, C)."""
+        values, vectors = np.linalg.eigh(self._matrix / self.unit)
+        parts = vectors.T @ (self.basis.T @ self.start).cpu().numpy()
+        least = values.min(initial=0.0)
+        return np.clip(values, 0.0, None) if least >= -NEGLIGIBLE else values, vectors, parts
+
+    @property
+    def residual(self) -> np.ndarray:
+        """Yᵀ R Q, which has the norms of R Q."""
+        residual: np.ndarray = self._residual @ self.decomposed()[1] / self.unit
+        return residual
+
+    def norms(self, steps: np.ndarray) -> np.ndarray:
+        """‖D^(1/2) z^k‖ over all channels."""
+        values, _, parts = self.decomposed()
+        norms: np.ndarray = np.sqrt(_gains(values, steps) ** 2 @ np.square(parts).sum(1))
+        return norms
+
+    def settled(self) -> bool:
+        """Whether the largest eigenvalue θ of T, where it is the unit, is that of A: ‖A u − θ u‖ ≤ 1e-5 θ."""
+        missed = np.linalg.norm(self.residual, axis=0)
+        return not self._rescale or self.size == 0 or bool(missed[-1] <= _LARGEST_MISSES)
+
+    def _expected(self, steps: np.ndarray, left_out: float) -> Tensor:
+        """Vectors whose span holds the expected errors after ``steps``, but for a share of ‖D^(1/2) z^k‖."""
+        lambdas, vectors = self._low_rank
+        unit = self.unit if self.size or not self._rescale else lambdas.max(initial=0.0)
+        lambdas = (lambdas / max(unit, 1e-300)).clip(0.0, 1.0)
+        if self.size == 0:
+            expected = _gains(lambdas, steps)[:, :, None] * (vectors.T @ self.start).cpu().numpy()
+            norms = np.sqrt(np.square(expected).sum((1, 2)))
+            chosen = _principal(expected, norms, left_out, _FIRST)
+            return torch.cat([self.start, vectors @ torch.from_numpy(chosen).to(vectors)], dim=1)
+        values, _, parts = self.decomposed()
+        inner = vectors.T @ self.beyond
+        others, rest = torch.linalg.qr(self.beyond - vectors @ inner)
+        residual = torch.cat([inner, rest]).cpu().numpy() @ self.residual
+        apart = np.append(lambdas, np.zeros(len(rest)))[:, None] - values
+        apart[np.abs(apart) < 1e-7] = 1e-7
+        left = 1.0 - values  # ((1 − θ)^k − (1 − λ)^k) / (λ − θ) is the sum of (1 − λ)^(k−1−j) (1 − θ)^j
+        expected = np.stack([((left**k - (left - apart) ** k) / apart * residual) @ parts for k in steps])
+        most = max(_MOST, self.start.shape[1])
+        chosen = torch.from_numpy(_principal(expected, self.norms(steps), left_out, most)).to(vectors)
+        return vectors @ chosen[: len(lambdas)] + others @ chosen[len(lambdas) :]
+
+    def _orthonormal(self, block: Tensor) -> Tensor:
+        """An orthonormal basis of what a block adds to the space, without what depends on other columns."""
+        block = block / block.norm(dim=0).clamp_min(1e-300)
+        for _ in range(2):
+            block = block - self.basis @ (self.basis.T @ block)
+        block, mixed = torch.linalg.qr(block)
+        left, sizes, _ = torch.linalg.svd(mixed)
+        block = block @ left[:, sizes > _DEPENDENT]
+        if block.shape[1] == 0:  # what is expected is in the space
+            block = self.beyond[:, :1]
+        return torch.linalg.qr(block - self.basis @ (self.basis.T @ block))[0]
+
+
+def _principal(expected: np.ndarray, norms: np.ndarray, left_out: float, most: int) -> np.ndarray:
+    """The least number of principal components of stacked (m, C) that leave out no more than a share."""
+    columns = np.concatenate(list(expected / np.maximum(norms, 1e-300)[:, None, None]), axis=1)
+    components, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    left = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])  # out, by each number of components
+    return components[:, : min(most, max(1, int((left > left_out).sum())))]
+
+
+def _low_rank(filter: Filter, root: Tensor) -> tuple[np.ndarray, Tensor]:
+    """Eigenvalues and orthonormal eigenvectors of the low rank of A, but for its scale."""
+    import os
+
+    linear = filter.linear_part()
+    m = eval(os.environ.get("KRY_M", "int(N**.5)"), {"N": len(root)})
+    if linear.shape[1] == 0 or m < 0:
+        return np.empty(0), root[:, :0]
+    factor = (
+        linear
+        if m == 0
+        else filter.low_rank(min(m, len(root)), generator=torch.Generator(root.device).manual_seed(0)).factor
+    )
+    low = LowRankFilter(factor / root, filter.shape, normalize=1.0).decomposition()
+    return low.eigenvalues.cpu().numpy(), low.right
+
+
 class _Krylov:
     """Lanczos from several vectors b at once, each for itself, with full reorthogonalisation.
 
@@ -168,21 +324,17 @@ class _Krylov:
         filter: W.
         start: b, for A = D^(1/2) W D^(−1/2).
         max_products: How many steps there may be.
-        rescale: Give A, and so T, the factor that makes the largest eigenvalue of T one.
 
     Attributes:
         norms: ‖b‖ of each vector.
         root: The diagonal of D^(1/2).
         basis: The columns of V, (C, N) each, and one more.
         size: How many steps there were.
-        unit: The largest eigenvalue of T before it was made one, with ``rescale``.
     """
 
-    def __init__(
-        self, filter: Filter, start: Float[Tensor, "C N"], max_products: int, *, rescale: bool = False
-    ) -> None:
+    def __init__(self, filter: Filter, start: Float[Tensor, "C N"], max_products: int) -> None:
         self._max_products = check_whole("max_products", max_products, 1)
-        self._filter, self._rescale, self.unit = filter, rescale, 1.0
+        self._filter = filter
         self.root = filter.weights.sqrt()
         norms = start.norm(dim=1)
         self.basis = [_unit(start, norms)]
@@ -197,13 +349,7 @@ class _Krylov:
     @property
     def residual(self) -> np.ndarray:
         """β of each vector after the last step."""
-        return self._beside[-1] / self.unit
-
-    def largest_misses(self) -> float:
-        """‖A u − θ u‖/θ for the largest eigenvalue θ of T and what V makes of its eigenvector."""
-        values, vectors = self.decomposed()
-        channel = int(values[:, -1].argmax())
-        return float(self.residual[channel] * abs(vectors[channel, -1, -1]))
+        return self._beside[-1]
 
     def extend(self) -> None:
         """One more product, and one more vector of each basis.
@@ -229,9 +375,6 @@ class _Krylov:
         beta = torch.where(beta > 1e-14 * before, beta, 0.0)
         self._beside.append(beta.cpu().numpy())
         self.basis.append(_unit(product, beta))
-        if self._rescale:
-            self.unit = 1.0
-            self.unit = float(self.decomposed()[0].max()) or 1.0
         values = self.decomposed()[0]
         check_spectrum(float(values.min()), float(values.max()))
 
@@ -244,7 +387,7 @@ class _Krylov:
         if m > 1:
             beside = np.stack(self._beside[:-1], axis=1)
             matrices[:, rows[1:], rows[:-1]] = matrices[:, rows[:-1], rows[1:]] = beside
-        values, vectors = np.linalg.eigh(matrices / self.unit)
+        values, vectors = np.linalg.eigh(matrices)
         return np.clip(values, 0.0, None) if values.min() >= -NEGLIGIBLE else values, vectors
 
     def decomposed_with_zero(self) -> tuple[np.ndarray, np.ndarray]:
@@ -261,9 +404,7 @@ class _Krylov:
 
     def _times(self, vectors: Tensor) -> Tensor:
         """A v = D^(1/2) W D^(−1/2) v."""
-        # A = K with ``rescale``, whose largest eigenvalue is found on the way.
-        scale = 1.0 if self._rescale else self._filter.scale
-        return self._filter.times_kernel((vectors / self.root).T).T * scale / self.root
+        return self._filter.times_kernel((vectors / self.root).T).T * self._filter.scale / self.root
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
