@@ -376,8 +376,7 @@ class Filter(ABC):
         if check_whole("columns", columns, 1) > len(self._ones):
             raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
         check_choice("sampling", sampling, Sampling)
-        linear = sum(len(planes) * window.numel() for planes, window in self._linear_windows())
-        check_memory(3 * 8 * (columns + linear) * len(self._ones), self.shape, budget_gb)
+        check_memory(3 * 8 * (columns + self.linear_width) * len(self._ones), self.shape, budget_gb)
         rounds = min(_ADAPTIVE_ROUNDS if sampling == "adaptive" else 1, columns)
         diagonal = self._kernel_diagonal()
         largest = _largest(diagonal)
@@ -422,6 +421,17 @@ class Filter(ABC):
             for planes, window in self._linear_windows()
         ]
         return torch.cat([self._ones[:, :0], *found], dim=1)
+
+    @property
+    def linear_width(self) -> int:
+        """d, how many columns :meth:`linear_part` has."""
+        return sum(len(planes) * window.numel() for planes, window in self._linear_windows())
+
+    @property
+    def compares_patches(self) -> bool:
+        """Whether a column costs no more than N values of a function of two patches."""
+        stages = () if self._job is None else self._job.program.stages
+        return all(stage.size == 1 for stage in stages[1:] if isinstance(stage, MeanStage))
 
     def _linear_windows(self) -> list[tuple[Float[Tensor, "c h w"], Float[Tensor, "s s"]]]:
         """Planes P and windows w: F Fᵀ is the sum of all w(δ) P(i + δ) P(j + δ)."""

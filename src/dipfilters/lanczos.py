@@ -1,7 +1,8 @@
 """Twicing for all numbers of steps from a handful of products, where no matrix can be stored.
 
 After k steps z^k is a polynomial in W, applied to y. Lanczos' method makes an orthonormal basis V of
-y, W y, …, W^{m−1} y, in which W is a small matrix T = Vᵀ W V, and takes that polynomial of T instead.
+y, W y, …, W^{m−1} y, in which W is a small matrix T = Vᵀ W V, and takes that polynomial of T instead. V may as
+well be any other space that y lies in: the better it holds the z^k, the better they are.
 
 Source: Lanczos (1950) [lanczos1950].
 """
@@ -43,24 +44,25 @@ class LanczosTwicing:
         T = Vᵀ A V,   R = A V − V T                             VᵀV = I, and b in the span of V
         z^k ≈ D^(−1/2) V (I − (I − T)^k) Vᵀ b
 
-    The error e^k of D^(1/2) z^k is 0 at first. What is left after k steps, b − D^(1/2) z^k, is V (I − T)^k Vᵀ b
-    in the approximation; A takes it to V T (I − T)^k Vᵀ b, which the next approximation adds, and
-    R (I − T)^k Vᵀ b, which it misses. So e^{k+1} = (I − A) e^k + R (I − T)^k Vᵀ b, and with eigenvalues of A
-    in [0, 2], whatever V is, ::
+    With s = Vᵀ b, so that b = V s, what is left of b after k steps is V (I − T)^k s. A takes that to
+    V T (I − T)^k s, which the next approximation adds, and R (I − T)^k s, which it misses. The error e^k of
+    D^(1/2) z^k is 0 at first, and so e^{k+1} = (I − A) e^k + R (I − T)^k s. With eigenvalues of A in [0, 2],
+    whatever V is, ::
 
-        ‖e^k‖ ≤ Σ_{j<k} ‖R (I − T)^j Vᵀ b‖
+        ‖e^k‖ ≤ Σ_{j<k} ‖R (I − T)^j s‖
 
     New products are made until that bound is below ``tolerance`` times the norm of D^(1/2) z^k for every k,
     both taken over all channels together.
 
-    Each product is with a block of new vectors. If A were the only thing known, they would be the residual's,
-    and V a basis of the block Krylov space of b. Where the kernel has a linear part, its low rank Â, of few
-    columns, is at hand as well, :meth:`dipfilters.filters.Filter.low_rank`, and expects the errors ::
+    Each product is with a block of new vectors, at first b. Were nothing else known, the next ones would be
+    those of R, and V a basis of the block Krylov space of b. Where the kernel has a linear part
+    (:meth:`dipfilters.filters.Filter.linear_part`), a low rank Â of A is at hand, and with it the errors to
+    be expected, ::
 
-        ê^k = Σ_{j<k} (I − Â)^{k−1−j} R (I − T)^j Vᵀ b,   at first D^(1/2) z^k with Â in place of A
+        ê^k = Σ_{j<k} (I − Â)^{k−1−j} R (I − T)^j s        at first (I − (I − Â)^k) b
 
-    The block spans the largest principal components of these over all k, and b at first. Errors that Â
-    expects are gone then, and what is left is smaller by about the relative error of Â.
+    A block spans the largest principal components of these, and of what R adds to the bound, over many k.
+    The part that Â expects is gone then, and what is left is smaller by about the relative error of Â.
 
     A filter with ``normalize="spectral"`` that does not know its largest eigenvalue yet learns it on the way:
     the largest eigenvalue of T is soon that of K.
@@ -71,6 +73,7 @@ class LanczosTwicing:
         last: The largest number k of steps.
         tolerance: The largest relative error of an estimate, but for what the filter's products miss.
         max_products: How many products may be made.
+        budget_gb: Do without the low rank, or with fewer columns, where it takes more memory than this.
 
     Raises:
         PictureError: Not a picture of the filter's size, or one that requires a gradient.
@@ -78,11 +81,9 @@ class LanczosTwicing:
         DivergenceError: An eigenvalue of T, and so of W, lies outside [0, 2].
         ConvergenceError: ``max_products`` were not enough.
 
-    Cost: as a rule 3 or 4 products with W where the low rank is at hand, else a dozen or two, of up to 8
-    columns each beside the channels; 6 m N operations to keep V orthonormal and 16 N bytes for each of its m
-    columns; for each product m²·``last`` operations for the bound.
-
-    Source: for corrections by an approximate operator, Davidson (1975) [davidson1975].
+    Cost: as a rule 3 to 5 products with W where the low rank is at hand, else a dozen or two, of up to 8
+    columns each; 6 m² N operations to keep all m columns of V orthonormal, and 16 m N bytes;
+    for each product m²·``last`` operations for the bound.
     """
 
     def __init__(
@@ -93,21 +94,25 @@ class LanczosTwicing:
         last: int,
         tolerance: float = 1e-4,
         max_products: int = 200,
+        budget_gb: float = 2.0,
     ) -> None:
         check_picture(noisy, "noisy")
         check_shape("noisy", noisy.shape[1:], filter.shape, "the filter")
         check_detached(noisy, "noisy")
         check_positive("tolerance", tolerance)
+        check_positive("budget_gb", budget_gb)
         self.last = check_whole("last", last, 1)
         self.shape = filter.shape
         self._dtype = noisy.dtype
         start = noisy.reshape(len(noisy), -1).to(filter.weights) * filter.weights.sqrt()
-        self._space = _Space(filter, start.T, max_products)
+        self._space = _Space(filter, start.T, max_products, budget_gb)
+        reached = 1.0
         while True:
-            self._space.extend(np.array(step_grid(self.last, _GRID)), _LEFT_OUT * tolerance)
+            self._space.extend(np.array(step_grid(self.last, _GRID)), _LEFT_OUT * tolerance / reached)
             if self.products > _BOUND_EACH and self.products % 8 and self.products < max_products:
                 continue  # the bound of many steps takes longer than a product then
             relative = self._relative_bound(np.arange(1, self.last + 1))
+            reached = max(relative.max(), tolerance)
             if relative.max() <= tolerance and self._space.settled():
                 break
 
@@ -187,13 +192,15 @@ class _Space:
         unit: The largest eigenvalue of T before it was made one, where the filter does not know its own.
     """
 
-    def __init__(self, filter: Filter, start: Float[Tensor, "N C"], max_products: int) -> None:
+    def __init__(
+        self, filter: Filter, start: Float[Tensor, "N C"], max_products: int, budget_gb: float
+    ) -> None:
         self._max_products = check_whole("max_products", max_products, 1)
         self._filter, self.start, self.root = filter, start, filter.weights.sqrt()[:, None]
         self._rescale, self.unit, self.size = not filter.knows_scale, 1.0, 0
         self.basis = self.beyond = start[:, :0]
         self._matrix, self._residual = np.empty((0, 0)), np.empty((0, 0))  # T and Yᵀ R, but for the unit
-        self._low_rank = _low_rank(filter, self.root)
+        self._low_rank = _low_rank(filter, self.root, budget_gb)
 
     def extend(self, steps: np.ndarray, left_out: float) -> None:
         """One more product, with the errors after ``steps`` that are expected, but for a share of them.
@@ -275,8 +282,13 @@ class _Space:
         apart[np.abs(apart) < 1e-7] = 1e-7
         left = 1.0 - values  # ((1 − θ)^k − (1 − λ)^k) / (λ − θ) is the sum of (1 − λ)^(k−1−j) (1 − θ)^j
         expected = np.stack([((left**k - (left - apart) ** k) / apart * residual) @ parts for k in steps])
+        gaps, norms = np.diff(steps, prepend=0), self.norms(steps)
+        added = np.stack(
+            [gap * (residual * left ** (k - 1)) @ parts for k, gap in zip(steps, gaps, strict=True)]
+        )
         most = max(_MOST, self.start.shape[1])
-        chosen = torch.from_numpy(_principal(expected, self.norms(steps), left_out, most)).to(vectors)
+        both, norms = np.concatenate([expected, added]), np.append(norms, 0 * norms + norms[-1])
+        chosen = torch.from_numpy(_principal(both, norms, left_out, most)).to(vectors)
         return vectors @ chosen[: len(lambdas)] + others @ chosen[len(lambdas) :]
 
     def _orthonormal(self, block: Tensor) -> Tensor:
@@ -297,23 +309,24 @@ def _principal(expected: np.ndarray, norms: np.ndarray, left_out: float, most: i
     columns = np.concatenate(list(expected / np.maximum(norms, 1e-300)[:, None, None]), axis=1)
     components, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     left = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])  # out, by each number of components
-    return components[:, : min(most, max(1, int((left > left_out).sum())))]
+    return components[:, : min(most, max(1, int((left > left_out * left[:1]).sum())))]
 
 
-def _low_rank(filter: Filter, root: Tensor) -> tuple[np.ndarray, Tensor]:
-    """Eigenvalues and orthonormal eigenvectors of the low rank of A, but for its scale."""
-    import os
+def _low_rank(filter: Filter, root: Tensor, budget_gb: float) -> tuple[np.ndarray, Tensor]:
+    """Eigenvalues and orthonormal eigenvectors of the low rank of A, but for its scale; none if too large.
 
-    linear = filter.linear_part()
-    m = eval(os.environ.get("KRY_M", "int(N**.5)"), {"N": len(root)})
-    if linear.shape[1] == 0 or m < 0:
+    Half of √N columns, with some 60 operations an entry in float64, and r² operations a pixel for all r
+    vectors, against 40 N in float32 for a product: together a quarter of one with 11×11 patches at 256×256.
+    """
+    most = int(budget_gb * 1e9 / (3 * 8 * len(root))) - filter.linear_width
+    if filter.linear_width == 0 or most < 0:
         return np.empty(0), root[:, :0]
-    factor = (
-        linear
-        if m == 0
-        else filter.low_rank(min(m, len(root)), generator=torch.Generator(root.device).manual_seed(0)).factor
-    )
-    low = LowRankFilter(factor / root, filter.shape, normalize=1.0).decomposition()
+    columns = min(most, round(len(root) ** 0.5 / 2)) if filter.compares_patches else 0
+    factor = filter.linear_part()
+    if columns > 0:
+        chance = torch.Generator().manual_seed(0)
+        factor = filter.low_rank(columns, generator=chance, budget_gb=budget_gb).factor
+    low = LowRankFilter(factor / root, filter.shape, normalize=1.0).decomposition(budget_gb=budget_gb)
     return low.eigenvalues.cpu().numpy(), low.right
 
 
