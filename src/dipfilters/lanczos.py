@@ -1,8 +1,8 @@
 """Twicing for all numbers of steps from a handful of products, where no matrix can be stored.
 
 After k steps z^k is a polynomial in W, applied to y. Lanczos' method makes an orthonormal basis V of
-y, W y, …, W^{m−1} y, in which W is a small matrix T = Vᵀ W V, and takes that polynomial of T instead. V may as
-well be any other space that y lies in: the better it holds the z^k, the better they are.
+y, W y, …, W^{m−1} y, in which W is a small matrix T = Vᵀ W V, and takes that polynomial of T instead. V
+may as well span another space that y lies in: the better it holds the z^k, the better they are.
 
 Source: Lanczos (1950) [lanczos1950].
 """
@@ -131,7 +131,7 @@ class LanczosTwicing:
             ValueError: Steps that do not increase, or beyond ``last``.
         """
         stops = self._check(steps)
-        values, vectors, parts = self._space.decomposed()
+        values, vectors, parts, _ = self._space.decomposed()
         coefficients = np.einsum("ij,kj,jc->kci", vectors, _gains(values, np.array(stops)), parts)
         scaled = torch.from_numpy(coefficients).to(self._space.basis)
         estimate: Tensor = scaled @ self._space.basis.T / self._space.root[:, 0]
@@ -151,20 +151,7 @@ class LanczosTwicing:
 
     def _relative_bound(self, steps: np.ndarray) -> np.ndarray:
         """The bound on ‖e^k‖, relative to ‖D^(1/2) z^k‖, for increasing k."""
-        theta, _, parts = self._space.decomposed()
-        residual = self._space.residual
-        first = (1.0 - theta) ** np.arange(min(_STEPS_AT_ONCE, int(steps[-1])))[:, None]
-        total, squares = np.zeros(parts.shape[1]), np.zeros(len(steps))
-        for start in range(0, int(steps[-1]), _STEPS_AT_ONCE):
-            stop = min(start + _STEPS_AT_ONCE, int(steps[-1]))
-            powers = first[: stop - start] * (1.0 - theta) ** start  # of j = start, start + 1, …
-            inside = (steps > start) & (steps <= stop)
-            for channel, part in enumerate(parts.T):
-                missed = np.sqrt(np.square((powers * part) @ residual.T).sum(1))
-                running = total[channel] + np.cumsum(missed)  # so that k = start + 1, …
-                total[channel] = running[-1]
-                squares[inside] += running[steps[inside] - start - 1] ** 2
-        bound, norm = np.sqrt(squares), self._space.norms(steps)
+        bound, norm = np.linalg.norm(self._space.bounds(steps), axis=1), self._space.norms(steps)
         # Where an estimate is 0 so is its error: b is 0, or W takes it to 0.
         relative: np.ndarray = np.divide(bound, norm, out=np.zeros_like(bound), where=norm > 0)
         return relative
@@ -193,7 +180,7 @@ class _Space:
     """
 
     def __init__(
-        self, filter: Filter, start: Float[Tensor, "N C"], max_products: int, budget_gb: float
+        self, filter: Filter, start: Float[Tensor, "N C"], max_products: int, budget_gb: float = 0.0
     ) -> None:
         self._max_products = check_whole("max_products", max_products, 1)
         self._filter, self.start, self.root = filter, start, filter.weights.sqrt()[:, None]
@@ -240,29 +227,38 @@ class _Space:
         values = self.decomposed()[0]
         check_spectrum(float(values.min()), float(values.max()))
 
-    def decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Eigenvalues (m,) of T, from the smallest up, its eigenvectors Q (m, m), and Qᵀ Vᵀ b (m, C)."""
+    def decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Eigenvalues of T, from the smallest up, its eigenvectors Q (m, m), Qᵀ s (m, C), and Yᵀ R Q."""
         values, vectors = np.linalg.eigh(self._matrix / self.unit)
         parts = vectors.T @ (self.basis.T @ self.start).cpu().numpy()
-        least = values.min(initial=0.0)
-        return np.clip(values, 0.0, None) if least >= -NEGLIGIBLE else values, vectors, parts
+        if values.min(initial=0.0) >= -NEGLIGIBLE:
+            values = values.clip(0.0)
+        return values, vectors, parts, self._residual @ vectors / self.unit
 
-    @property
-    def residual(self) -> np.ndarray:
-        """Yᵀ R Q, which has the norms of R Q."""
-        residual: np.ndarray = self._residual @ self.decomposed()[1] / self.unit
-        return residual
+    def bounds(self, steps: np.ndarray) -> np.ndarray:
+        """The bound on ‖e^k‖, (steps, C), for increasing k."""
+        (values, _, parts, residual), last = self.decomposed(), int(steps[-1])
+        first = (1.0 - values) ** np.arange(min(_STEPS_AT_ONCE, last))[:, None]
+        total, bounds = np.zeros(parts.shape[1]), np.zeros((len(steps), parts.shape[1]))
+        for start in range(0, last, _STEPS_AT_ONCE):
+            powers = first[: last - start] * (1.0 - values) ** start  # of j = start, start + 1, …
+            missed = [np.linalg.norm((powers * part) @ residual.T, axis=1) for part in parts.T]
+            running = total + np.cumsum(np.stack(missed, axis=1), axis=0)  # so that k = start + 1, …
+            total = running[-1]
+            inside = (steps > start) & (steps <= start + len(powers))
+            bounds[inside] = running[steps[inside] - start - 1]
+        return bounds
 
     def norms(self, steps: np.ndarray) -> np.ndarray:
         """‖D^(1/2) z^k‖ over all channels."""
-        values, _, parts = self.decomposed()
+        values, _, parts, _ = self.decomposed()
         norms: np.ndarray = np.sqrt(_gains(values, steps) ** 2 @ np.square(parts).sum(1))
         return norms
 
     def settled(self) -> bool:
         """Whether the largest eigenvalue θ of T, where it is the unit, is that of A: ‖A u − θ u‖ ≤ 1e-5 θ."""
-        missed = np.linalg.norm(self.residual, axis=0)
-        return not self._rescale or self.size == 0 or bool(missed[-1] <= _LARGEST_MISSES)
+        missed = np.linalg.norm(self.decomposed()[3][:, -1:])
+        return not self._rescale or bool(missed <= _LARGEST_MISSES)
 
     def _expected(self, steps: np.ndarray, left_out: float) -> Tensor:
         """Vectors whose span holds the expected errors after ``steps``, but for a share of ‖D^(1/2) z^k‖."""
@@ -272,24 +268,23 @@ class _Space:
         if self.size == 0:
             expected = _gains(lambdas, steps)[:, :, None] * (vectors.T @ self.start).cpu().numpy()
             norms = np.sqrt(np.square(expected).sum((1, 2)))
-            chosen = _principal(expected, norms, left_out, _FIRST)
-            return torch.cat([self.start, vectors @ torch.from_numpy(chosen).to(vectors)], dim=1)
-        values, _, parts = self.decomposed()
+            chosen = _principal(expected, norms, left_out, _FIRST).to(vectors)
+            return torch.cat([self.start, vectors @ chosen], dim=1)
+        values, _, parts, residual = self.decomposed()
         inner = vectors.T @ self.beyond
         others, rest = torch.linalg.qr(self.beyond - vectors @ inner)
-        residual = torch.cat([inner, rest]).cpu().numpy() @ self.residual
+        residual = torch.cat([inner, rest]).cpu().numpy() @ residual
         apart = np.append(lambdas, np.zeros(len(rest)))[:, None] - values
         apart[np.abs(apart) < 1e-7] = 1e-7
         left = 1.0 - values  # ((1 − θ)^k − (1 − λ)^k) / (λ − θ) is the sum of (1 − λ)^(k−1−j) (1 − θ)^j
         expected = np.stack([((left**k - (left - apart) ** k) / apart * residual) @ parts for k in steps])
-        gaps, norms = np.diff(steps, prepend=0), self.norms(steps)
-        added = np.stack(
-            [gap * (residual * left ** (k - 1)) @ parts for k, gap in zip(steps, gaps, strict=True)]
-        )
+        gaps = np.diff(steps, prepend=0)[:, None, None]  # the bound adds each residual over all of them
+        added = gaps * np.stack([(residual * left ** max(k - 1, 0)) @ parts for k in steps])
+        norms = self.norms(np.append(steps, np.full_like(steps, steps[-1])))
         most = max(_MOST, self.start.shape[1])
-        both, norms = np.concatenate([expected, added]), np.append(norms, 0 * norms + norms[-1])
-        chosen = torch.from_numpy(_principal(both, norms, left_out, most)).to(vectors)
-        return vectors @ chosen[: len(lambdas)] + others @ chosen[len(lambdas) :]
+        chosen = _principal(np.concatenate([expected, added]), norms, left_out, most).to(vectors)
+        block: Tensor = vectors @ chosen[: len(lambdas)] + others @ chosen[len(lambdas) :]
+        return block
 
     def _orthonormal(self, block: Tensor) -> Tensor:
         """An orthonormal basis of what a block adds to the space, without what depends on other columns."""
@@ -298,18 +293,17 @@ class _Space:
             block = block - self.basis @ (self.basis.T @ block)
         block, mixed = torch.linalg.qr(block)
         left, sizes, _ = torch.linalg.svd(mixed)
-        block = block @ left[:, sizes > _DEPENDENT]
-        if block.shape[1] == 0:  # what is expected is in the space
-            block = self.beyond[:, :1]
-        return torch.linalg.qr(block - self.basis @ (self.basis.T @ block))[0]
+        block = block @ left[:, sizes > _DEPENDENT] if sizes.max() > _DEPENDENT else self.beyond[:, :1]
+        basis: Tensor = torch.linalg.qr(block - self.basis @ (self.basis.T @ block))[0]
+        return basis
 
 
-def _principal(expected: np.ndarray, norms: np.ndarray, left_out: float, most: int) -> np.ndarray:
+def _principal(expected: np.ndarray, norms: np.ndarray, left_out: float, most: int) -> Tensor:
     """The least number of principal components of stacked (m, C) that leave out no more than a share."""
     columns = np.concatenate(list(expected / np.maximum(norms, 1e-300)[:, None, None]), axis=1)
     components, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     left = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])  # out, by each number of components
-    return components[:, : min(most, max(1, int((left > left_out * left[:1]).sum())))]
+    return torch.from_numpy(components[:, : min(most, max(1, int((left > left_out * left[:1]).sum())))])
 
 
 def _low_rank(filter: Filter, root: Tensor, budget_gb: float) -> tuple[np.ndarray, Tensor]:
@@ -328,101 +322,6 @@ def _low_rank(filter: Filter, root: Tensor, budget_gb: float) -> tuple[np.ndarra
         factor = filter.low_rank(columns, generator=chance, budget_gb=budget_gb).factor
     low = LowRankFilter(factor / root, filter.shape, normalize=1.0).decomposition(budget_gb=budget_gb)
     return low.eigenvalues.cpu().numpy(), low.right
-
-
-class _Krylov:
-    """Lanczos from several vectors b at once, each for itself, with full reorthogonalisation.
-
-    Args:
-        filter: W.
-        start: b, for A = D^(1/2) W D^(−1/2).
-        max_products: How many steps there may be.
-
-    Attributes:
-        norms: ‖b‖ of each vector.
-        root: The diagonal of D^(1/2).
-        basis: The columns of V, (C, N) each, and one more.
-        size: How many steps there were.
-    """
-
-    def __init__(self, filter: Filter, start: Float[Tensor, "C N"], max_products: int) -> None:
-        self._max_products = check_whole("max_products", max_products, 1)
-        self._filter = filter
-        self.root = filter.weights.sqrt()
-        norms = start.norm(dim=1)
-        self.basis = [_unit(start, norms)]
-        self._diagonal: list[np.ndarray] = []
-        self._beside: list[np.ndarray] = []
-        self.norms = norms.cpu().numpy()
-
-    @property
-    def size(self) -> int:
-        return len(self._diagonal)
-
-    @property
-    def residual(self) -> np.ndarray:
-        """β of each vector after the last step."""
-        return self._beside[-1]
-
-    def extend(self) -> None:
-        """One more product, and one more vector of each basis.
-
-        Raises:
-            ConvergenceError: There were ``max_products`` before.
-            DivergenceError: Eigenvalues with which twicing cannot converge.
-        """
-        if self.size == self._max_products:
-            raise ConvergenceError(
-                f"{self.size} products are not enough; allow more than max_products = {self.size}, a larger "
-                f"tolerance or fewer steps"
-            )
-        last = self.basis[-1]
-        product = self._times(last)
-        self._diagonal.append((last * product).sum(1).cpu().numpy())
-        before = product.norm(dim=1)
-        basis = torch.stack(self.basis, dim=1)  # (C, m, N)
-        for _ in range(2):  # once leaves a share of the rounding that grows with the steps
-            product = product - (basis.transpose(1, 2) @ (basis @ product[:, :, None]))[:, :, 0]
-        beta = product.norm(dim=1)
-        # What is left of a product inside the span of the basis is rounding: there the channel is finished.
-        beta = torch.where(beta > 1e-14 * before, beta, 0.0)
-        self._beside.append(beta.cpu().numpy())
-        self.basis.append(_unit(product, beta))
-        values = self.decomposed()[0]
-        check_spectrum(float(values.min()), float(values.max()))
-
-    def decomposed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues (C, m), from the smallest up, and eigenvectors (C, m, m) of T."""
-        m = self.size
-        matrices = np.zeros((len(self.norms), m, m))
-        rows = np.arange(m)
-        matrices[:, rows, rows] = np.stack(self._diagonal, axis=1)
-        if m > 1:
-            beside = np.stack(self._beside[:-1], axis=1)
-            matrices[:, rows[1:], rows[:-1]] = matrices[:, rows[:-1], rows[1:]] = beside
-        values, vectors = np.linalg.eigh(matrices)
-        return np.clip(values, 0.0, None) if values.min() >= -NEGLIGIBLE else values, vectors
-
-    def decomposed_with_zero(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same for T with one row and column more, so chosen that 0 is an eigenvalue."""
-        values, vectors = self.decomposed()
-        m = self.size
-        matrices = np.zeros((len(self.norms), m + 1, m + 1))
-        matrices[:, :m, :m] = np.einsum("cij,cj,ckj->cik", vectors, values, vectors)
-        matrices[:, m, m - 1] = matrices[:, m - 1, m] = self.residual
-        inverse = (vectors[:, -1] ** 2 / values.clip(1e-300)).sum(1)
-        matrices[:, m, m] = np.where(self.residual > 0, self.residual**2 * inverse, 0.0)
-        extended, others = np.linalg.eigh(matrices)
-        return extended.clip(0.0, values.max()), others
-
-    def _times(self, vectors: Tensor) -> Tensor:
-        """A v = D^(1/2) W D^(−1/2) v."""
-        return self._filter.times_kernel((vectors / self.root).T).T * self._filter.scale / self.root
-
-
-def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
-    """Each vector divided by its norm; 0 where that is 0."""
-    return torch.where(norms[:, None] > 0, vectors / norms.clamp_min(1e-300)[:, None], 0.0)
 
 
 class TraceEstimate(NamedTuple):
@@ -450,19 +349,19 @@ def estimated_degrees_of_freedom(
 
     ::
 
-        tr f(A) ≈ mean over random b in {−1, 1}^N of bᵀ f(A) b
-        bᵀ f(A) b ≈ ‖b‖² Σ_i (first entry of eigenvector i of T)² f(θ_i),     f(λ) = 1 − (1 − λ)^k
+        tr f(A) ≈ mean over random b in {−1, 1}^N of bᵀ f(A) b,     f(λ) = 1 − (1 − λ)^k
+        bᵀ f(A) b ≈ sᵀ f(T) s
 
-    with T and its eigenvalues θ from Lanczos started at b; A has the eigenvalues of W. The derivatives of f
-    have alternating signs on [0, 1], so that this sum (Gauss) is never below the true one, and that with a
-    further θ = 0 (Gauss and Radau) never above it: given is the middle of both.
+    with A, T and s as for :class:`LanczosTwicing`, V spanning a space that holds all b. With its R and e^k,
+    the error is e^k · b. Since (I − A)^j b = V (I − T)^j s − e^j, and R is orthogonal to V, that is
+    −Σ_{j<k} e^{k−1−j} · R (I − T)^j s: at most the square of the bound on ‖e^k‖.
 
     Args:
         filter: W, symmetric or with normalised rows.
         steps: The number k of steps, or an increasing list of such.
         generator: The source of b.
         probes: How many b, at least two; the standard error falls like 1/√probes.
-        tolerance: Lanczos ends when both sums agree within this share of the trace, for all steps together.
+        tolerance: The products end when the error of sᵀ f(T) s is below this share of the trace.
         max_products: How many products may be made, each with all probes.
 
     Raises:
@@ -474,15 +373,13 @@ def estimated_degrees_of_freedom(
     check_positive("tolerance", tolerance)
     height, width = filter.shape
     signs = torch.randint(0, 2, (probes, height * width), generator=generator, device=generator.device)
-    krylov = _Krylov(filter, 2.0 * signs.to(filter.weights) - 1.0, max_products)
+    start = 2.0 * signs.T.to(filter.weights) - 1.0
+    space = _Space(filter, start, max_products)
     while True:
-        krylov.extend()
-        above, below = (
-            (_gains(values, stops) * vectors[:, 0] ** 2).sum(-1) * krylov.norms**2
-            for values, vectors in (krylov.decomposed(), krylov.decomposed_with_zero())
-        )
-        traces = (above + below) / 2
-        if np.all(np.abs(above - below).mean(1) <= tolerance * traces.mean(1)):
+        space.extend(stops, tolerance)
+        values, _, parts, _ = space.decomposed()
+        traces = _gains(values, stops) @ parts**2
+        if np.all(np.square(space.bounds(stops)).sum(1) <= tolerance * traces.sum(1)):
             break
     value = torch.from_numpy(traces.mean(1))
     error = torch.from_numpy(traces.std(1, ddof=1) / probes**0.5)
