@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dipfilters import (
     KernelFilter,
     SpectralTwicing,
     TangentFilter,
+    add_noise,
     autoencoder,
     gaussian_kernel,
     twicing,
     vanilla,
 )
-from tests.oracles import residual_matrix
-from tests.samples import KERNELS, generator, picture, refused
+from tests.oracles import patches_by_loops, residual_matrix
+from tests.samples import KERNELS, flat_and_textured, generator, picture, refused, repeatable
 
 # Dropped eigenvalues lie below 1e-10 of the largest kernel value; over the N = 56 pixels here, each of them
 # leaves at most that much, and the rest is rounding.
@@ -67,6 +71,65 @@ def test_uniform_columns_give_what_the_formula_says():
     C, M = K[:, drawn], K[drawn][:, drawn]
     expected = C @ torch.linalg.pinv(M, hermitian=True) @ C.T
     assert torch.allclose(approximation.dense() / approximation.scale, expected, rtol=0, atol=DROPPED)
+
+
+# ------------------------------------------------------------------------------------- the linear part
+
+
+@pytest.mark.parametrize("kind", ["arc-cosine", "tangent"])
+def test_the_linear_part_between_patches_is_that_of_the_formula(kind):
+    filter = make(1.0, KERNELS[kind])
+    patches = torch.from_numpy(patches_by_loops(picture(1, 8, 7).numpy(), 3, "reflect"))
+    norms = patches.square().mean(1).sqrt()
+    products = patches @ patches.T / 9
+    expected = norms[:, None] * norms / math.pi + products * (0.5 if kind == "arc-cosine" else 1.0)
+    linear = filter.linear_part()
+    assert linear.shape == (56, 10)
+    assert torch.allclose(linear @ linear.T, expected, rtol=0, atol=1e-14)
+
+
+@repeatable
+@given(
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.2, 0.7]),
+    st.sampled_from(["reflect", "circular", "zero"]),
+    st.sampled_from(["tangent", "standard"]),
+    st.integers(0, 99),
+)
+def test_what_the_linear_part_leaves_is_positive(depth, slope, padding, kind, seed):
+    """For every network that pads once; a linear one, whose last layer alone is trained, it gives whole."""
+    image = picture(2, 6, 7, seed=seed)
+    network = vanilla(depth, 3, slope=slope, padding=padding)
+    filter = TangentFilter(image, network, parametrization=kind, normalize=1.0)
+    K, linear = filter.dense(), filter.linear_part()
+    left = torch.linalg.eigvalsh(K - linear @ linear.T)
+    assert float(left[0]) > -1e-7 * float(K.diagonal().max())  # kappa0 near the angle 0
+    assert float(left.sum()) < 0.9 * float(K.trace())
+
+
+def test_kernels_without_a_linear_part_have_none():
+    for filter in (
+        make(1.0, KERNELS["gaussian"]),
+        TangentFilter(picture(1, 8, 7), autoencoder(1, 3)),
+        KernelFilter(picture(1, 8, 7), KERNELS["tangent"], patch_size=3, normalize=1.0, spatial=2.0),
+    ):
+        assert filter.linear_part().shape == (56, 0)
+
+
+@pytest.mark.parametrize("textured", [True, False])
+def test_the_linear_part_brings_a_low_rank_closer(monkeypatch, textured):
+    """Twelve draws of 2 % of the columns, with it and without: the mean ratio, and twice its error."""
+    image = flat_and_textured(1, 30, 30) if textured else picture(1, 30, 30)
+    noisy = add_noise(image, 25 / 255, generator=generator(1))
+    filter = KernelFilter(noisy, KERNELS["tangent"], patch_size=5, normalize=1.0)
+    K = filter.dense()
+    norms = []
+    for windows in (filter._linear_windows(), []):
+        monkeypatch.setattr(filter, "_linear_windows", lambda windows=windows: windows)
+        several = [filter.low_rank(18, generator=generator(seed)).factor for seed in range(12)]
+        norms.append(torch.stack([torch.linalg.matrix_norm(K - B @ B.T) for B in several]))
+    ratios = norms[0] / norms[1]
+    assert float(ratios.mean() + 2 * ratios.std() / 12**0.5) < 0.8
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)

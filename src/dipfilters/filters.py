@@ -12,13 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.engines import batched, cpu
-from dipfilters.engines.program import KernelProgram, program_of_kernel
+from dipfilters.engines.program import KernelProgram, MeanStage, box_mean, program_of_kernel
 from dipfilters.images import check_detached, check_pixels, check_shape, pixel_numbers
-from dipfilters.kernels import Kernel
+from dipfilters.kernels import Kernel, leaky_relu_weights
 from dipfilters.parameters import check_choice, check_positive, check_whole
 from dipfilters.patches import Padding, check_patch_size, pad, unfold
 
@@ -348,9 +349,10 @@ class Filter(ABC):
 
         ::
 
-            K ≈ C M⁺ Cᵀ,    C = K[:, I],   M = K[I, I]
+            K ≈ F Fᵀ + C M⁺ Cᵀ,    R = K − F Fᵀ,   C = R[:, I],   M = R[I, I]
 
-        with I a random set of pixels. What the columns in I span is kept exactly, the rest is left out.
+        with F from :meth:`linear_part`, if there is one, and I a random set of pixels. What the columns in I
+        span is kept exactly, the rest is left out. Since R is positive semi-definite, so is what is missed.
         Eigenvalues of M below 1e-10 of the largest kernel value are rounding, and dropped from M⁺.
 
         Args:
@@ -365,8 +367,8 @@ class Filter(ABC):
             ValueError: A number of columns below 1 or above N; an unknown sampling; a kernel that is 0.
             MemoryBudgetError: Columns and factor would take more.
 
-        Cost: N·m kernel values and about 2 N m² operations for m columns, 24 N m bytes: 5 s and 1 GB for
-        256×256 pixels and 1 % of them on two cores.
+        Cost: N·m kernel values and about 2 N m² operations for m columns, 24 bytes for each number in them
+        and in F: 5 s and 1.2 GB for 256×256 pixels and 1 % of them on two cores.
 
         Source: Williams and Seeger (2001) [williams2001]; Chen, Epperly, Tropp and Webber (2025) [chen2025]
         for the adaptive sampling.
@@ -374,12 +376,12 @@ class Filter(ABC):
         if check_whole("columns", columns, 1) > len(self._ones):
             raise ValueError(f"columns must not exceed the {len(self._ones)} pixels, got {columns}")
         check_choice("sampling", sampling, Sampling)
-        check_memory(3 * 8 * columns * len(self._ones), self.shape, budget_gb)
+        check_memory(3 * 8 * (columns + self.linear_width) * len(self._ones), self.shape, budget_gb)
         rounds = min(_ADAPTIVE_ROUNDS if sampling == "adaptive" else 1, columns)
         diagonal = self._kernel_diagonal()
         largest = _largest(diagonal)
         chances = torch.ones_like(diagonal)
-        factor = diagonal.new_empty(len(diagonal), 0)  # B with C M⁺ Cᵀ = B Bᵀ
+        factor = self.linear_part()  # B with F Fᵀ + C M⁺ Cᵀ = B Bᵀ
         for part in np.array_split(np.arange(columns), rounds):
             draws = min(len(part), int((chances > 0).sum()))
             if draws == 0:  # nothing is missing any more
@@ -393,6 +395,62 @@ class Filter(ABC):
             chances = diagonal - factor.square().sum(1)  # the first round draws uniformly, later ones what is
             chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)  # missing
         return LowRankFilter(factor, self.shape, normalize=self.normalize)
+
+    def linear_part(self) -> Float[Tensor, "N d"]:
+        """F with K − F Fᵀ positive semi-definite: what K has of first order in the cosines of its layers.
+
+        ::
+
+            κ₁(φ) = 1/π + cos φ/2 + r₁(cos φ),   κ₀(φ) = 1/2 + r₀(cos φ)
+
+        All coefficients of the power series r₁ and r₀ are positive. Products and averages of positive
+        semi-definite matrices are such, and so with β = (1−α)²/(1+α²), c = (1+α)²/(2 (1+α²)) and
+        n_i = √Sigma_ii, each activation and its derivative obey, in the order of such matrices, ::
+
+            V(Sigma) ≥ c Sigma + (β/π) n nᵀ,   V'(Sigma) ∘ Theta ≥ c Theta
+
+        Followed through the layers, the right sides stay sums of ⟨P, P⟩ over windows of the input and of n.
+        For a ReLU between patches, F Fᵀ is ‖p‖‖q‖ (1/π + cos φ/2), and ‖p‖‖q‖ (1/π + cos φ) for the tangent
+        kernel.
+
+        None is known, so that d = 0, for the Gaussian kernel, with a factor in the positions, for a kernel of
+        one's own and for networks that do not pad once.
+        """
+        found = [
+            unfold(planes, len(window)) * window.flatten().repeat(len(planes)).sqrt()
+            for planes, window in self._linear_windows()
+        ]
+        return torch.cat([self._ones[:, :0], *found], dim=1)
+
+    @property
+    def linear_width(self) -> int:
+        """d, how many columns :meth:`linear_part` has."""
+        return sum(len(planes) * window.numel() for planes, window in self._linear_windows())
+
+    @property
+    def compares_patches(self) -> bool:
+        """Whether a column costs no more than N values of a function of two patches."""
+        stages = () if self._job is None else self._job.program.stages
+        return all(stage.size == 1 for stage in stages[1:] if isinstance(stage, MeanStage))
+
+    def _linear_windows(self) -> list[tuple[Float[Tensor, "c h w"], Float[Tensor, "s s"]]]:
+        """Planes P and windows w: F Fᵀ is the sum of all w(δ) P(i + δ) P(j + δ)."""
+        if self._job is None or self._job.program.read == "gaussian" or self._job.program.spatial is not None:
+            return []
+        program, padded = self._job
+        power, one = padded.square().mean(0), padded.new_ones(1, 1)
+        parts = [(padded / len(padded) ** 0.5, one, 0 * one)]  # planes, their windows in Sigma and in Theta
+        for stage in program.stages:
+            if isinstance(stage, MeanStage):
+                power, box = box_mean(power, stage.size), one.expand(1, 1, stage.size, stage.size)
+                for i, (planes, *windows) in enumerate(parts):
+                    wide = [F.conv2d(w[None], box / box.numel(), padding=stage.size - 1)[0] for w in windows]
+                    parts[i] = (planes, wide[0], wide[1] + stage.part * wide[0])
+            else:
+                kept, relu = leaky_relu_weights(stage.slope)
+                parts = [(p, *((kept + relu / 2) * w for w in windows)) for p, *windows in parts]
+                parts.append((power.sqrt()[None], relu / math.pi * one, 0 * one))
+        return [(p, sigma if program.read == "sigma" else theta) for p, sigma, theta in parts]
 
     def _normalized(self, columns: Tensor) -> Tensor:
         """Columns of W from columns of K."""
