@@ -34,6 +34,13 @@ from tests.samples import annotations_off, flat_and_textured, generator, picture
 SIGMA = 25 / 255
 
 
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """So that a small picture has several."""
+    monkeypatch.setattr(denoising, "_TILE", 32)
+    monkeypatch.setattr(denoising, "_OVERLAP", 8)
+
+
 def noisy_and_clean(name, size, gray=True):
     clean = load_image(name, size=size, gray=gray)
     return add_noise(clean, SIGMA, generator=generator(3)), clean

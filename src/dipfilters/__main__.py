@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> str:
 def beside(stored: StoredPicture, picture: torch.Tensor) -> tuple[torch.Tensor, StoredPicture]:
     """The noisy picture and another, side by side once a viewer has turned them."""
     axis = 1 if stored.orientation >= 5 else 2
-    order = [stored.values, picture][:: -1 if stored.orientation in (2, 3, 7, 8) else 1]
+    order = [stored.values, picture][:: -1 if stored.orientation in (2, 3, 6, 7) else 1]
     alpha = None if stored.alpha is None else np.concatenate([stored.alpha] * 2, axis=axis - 1)
     return torch.cat(order, dim=axis), replace(stored, alpha=alpha)
 

@@ -23,7 +23,7 @@ from dipfilters.twicing import step_grid, sure
 _LAST_STEPS = (2_000, 20_000, 200_000)  # the last step looked at, and again if the best one comes later
 _STOPS = 40  # steps that are compared, evenly on a logarithmic axis
 _TOLERANCE = 1e-4  # of Lanczos: an error in no special direction, of which the random probe sees little
-_TILE, _OVERLAP = 32, 8  # pixels a side, and shared by two neighbours at least
+_TILE, _OVERLAP = 48, 16  # pixels a side, and shared by two neighbours at least
 _TRIAL_SIDE = 96  # the exact filter is timed on a part of so many pixels a side
 _TRIALS = 5  # tiles that are timed, where there are many
 _LARGEST_VALUE = 10.0  # no noise takes a picture in [0, 1] so far
@@ -141,7 +141,7 @@ def denoise(
     with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random probe b:
     div ≈ bᵀ(z^k(y + εb) − z^k(y))/ε.
 
-    Each tile of 32×32 pixels is denoised by a network of its own, with its own k, and neighbours that overlap
+    Each tile of 48×48 pixels is denoised by a network of its own, with its own k, and neighbours that overlap
     are blended. That takes time in proportion to the pixels, where one filter for the whole picture takes the
     square, and a texture stops later than a sky: SURE's stops for tiles came out better than the best stop of
     the one filter, see :doc:`/book/how-to-run`.
@@ -168,7 +168,7 @@ def denoise(
 
     On a graphics card whose memory runs out, the work is done again in smaller pieces.
 
-    Cost: two runs of twicing a tile, each a dozen or two products with its kernel of 1024² values.
+    Cost: two runs of twicing a tile, each a dozen or two products with its kernel of 2304² values.
 
     Source: Tachella, Tang and Davies (2021) [tachella2021]; Ramani, Blu and Unser (2008) [ramani2008]; Donoho
     and Johnstone (1994) for the estimate of sigma.

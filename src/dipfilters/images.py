@@ -105,7 +105,8 @@ def opened(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             # Large, and no bomb: one is refused from twice that size on. Metadata that are cut off.
             warnings.simplefilter("ignore")
-            with Image.open(path) as file:
+            # Of a path, Pillow maps turned TIFF files into memory with height and width exchanged.
+            with path.open("rb") as stream, Image.open(stream) as file:
                 pages = getattr(file, "n_frames", 1)
                 if pages > 1 and file.format != "MPO":  # a camera's, with previews behind the photograph
                     raise PictureError(

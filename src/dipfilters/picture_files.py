@@ -69,8 +69,9 @@ def open_picture(name_or_path: str | PathLike[str]) -> StoredPicture:
         else:
             pixels = np.array(file.convert(mode))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-        if pixels.shape != (file.height, file.width, pixels.shape[2]) or pixels.shape[2] > 4:
+        if set(pixels.shape[:2]) != set(file.size) or pixels.shape[2] > 4:
             raise PictureError(f"{str(path)!r} holds {pixels.shape}, no picture of 1 to 4 channels in a row")
+        # Pillow turns a TIFF while it reads the pixels, and says 1 from then on.
         orientation = int(file.getexif().get(274, 1))
         turned = Image.Exif()
         turned[274] = orientation  # a TIFF's other tags are about its own layout
