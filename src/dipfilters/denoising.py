@@ -24,6 +24,7 @@ _LAST_STEPS = (2_000, 20_000, 200_000)  # the last step looked at, and again if 
 _STOPS = 40  # steps that are compared, evenly on a logarithmic axis
 _TOLERANCE = 1e-4  # of Lanczos: an error in no special direction, of which the random probe sees little
 _TILE, _OVERLAP = 48, 16  # pixels a side, and shared by two neighbours at least
+_BUDGET_S = 60.0  # where none is given, but for the exact filter
 _TRIAL_SIDE = 96  # the exact filter is timed on a part of so many pixels a side
 _TRIALS = 5  # tiles that are timed, where there are many
 _LARGEST_VALUE = 10.0  # no noise takes a picture in [0, 1] so far
@@ -183,7 +184,7 @@ def denoise(
     check_sigma(level)
     if level == 0:
         raise ValueError("sigma must be positive, got 0; a picture without noise needs no denoising")
-    budget = (math.inf if exact else 60.0) if budget_s is None else budget_s
+    budget = (math.inf if exact else _BUDGET_S) if budget_s is None else budget_s
     check_positive("budget_s", 1.0 if budget_s is None else budget_s)
     check_positive("memory_gb", memory_gb)
     from tqdm import tqdm
