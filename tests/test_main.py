@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_bits_alpha_orientation_and_profile_are_kept(tmp_path, capsys, negative,
     pixels, noisy, out = FILES[name], tmp_path / name, tmp_path / f"clean {name}"
     if name.startswith("deep") and pixels.ndim == 3:
         tags, alpha = [(274, "H", 1, 6, True)], ["unassalpha"] * (pixels.shape[2] == 4)
-        options = {"photometric": "rgb", "extrasamples": alpha, "extratags": tags}
+        options: Any = {"photometric": "rgb", "extrasamples": alpha, "extratags": tags}
         tifffile.imwrite(noisy, pixels, iccprofile=PROFILE, **options)
     else:
         Image.fromarray(pixels).save(noisy, exif=TURNED, icc_profile=PROFILE)

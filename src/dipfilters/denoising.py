@@ -256,8 +256,10 @@ def _estimated_sigma(noisy: Tensor) -> float:
     from skimage.restoration import estimate_sigma
 
     level = float(estimate_sigma(noisy.cpu().double().numpy(), average_sigmas=True, channel_axis=0))
-    if not 0 < level <= 1:
-        raise ValueError(f"sigma was estimated as {level:g}, of a picture without noise perhaps; give sigma")
+    if not 1e-6 < level <= 1:  # rounding, where a picture is flat
+        raise ValueError(
+            f"sigma was estimated as {level:.2g}, of a picture without noise perhaps; give sigma"
+        )
     return level
 
 
