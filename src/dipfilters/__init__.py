@@ -40,13 +40,16 @@ those above it in this list:
 * :mod:`~dipfilters.records`: a separate part, see below;
 * :mod:`~dipfilters.plots`, imported by itself, draws;
 * :mod:`~dipfilters.figures`: a separate part, see below;
-* :mod:`~dipfilters.checks`: a separate part, see below.
+* :mod:`~dipfilters.checks`: a separate part, see below;
+* :mod:`~dipfilters.picture_files`: a separate part, see below;
+* :mod:`~dipfilters.__main__`: a separate part, see below.
 
 The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
 other parts you can skip until you need them: ``engines`` multiplies with kernels that nobody stores, and says
 again, for speed, what the core says plainly; the four modules of trained networks are for chapters 6 and 7;
 ``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive
-figures; ``checks`` tells a student what is wrong with an answer.
+figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the
+shell command that denoises a picture file.
 """
 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing

@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dipfilters.filters import Engine, Filter, Normalize, check_memory, device_memory
-from dipfilters.images import check_detached, check_picture, check_sigma
+from dipfilters.images import PictureError, check_detached, check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.networks import Architecture, vanilla
 from dipfilters.ntk import TangentFilter
 from dipfilters.parameters import check_positive
-from dipfilters.twicing import SpectralTwicing, monte_carlo_divergence, step_grid, sure
+from dipfilters.twicing import step_grid, sure
 
-_LAST_STEPS = (3_000, 30_000, 300_000)  # the last step looked at, and again if the best one comes later
+_LAST_STEPS = (2_000, 20_000, 200_000)  # the last step looked at, and again if the best one comes later
 _STOPS = 40  # steps that are compared, evenly on a logarithmic axis
-_TOLERANCE = 1e-5  # of Lanczos, a tenth of what a picture needs: the divergence is a difference of two runs
-_PRODUCTS_A_RUN = 14  # with the picture as input, as a rule
-_TRIAL_SIDE = 96  # a product is timed on a part of so many pixels a side, or as many as can be padded
-_FEWEST_COLUMNS = 200  # with fewer the low rank shows in the picture
-_EXACT_BYTES = 2_500  # a value, 2200 measured: the estimates of three runs, the basis of Lanczos twice
+_TOLERANCE = 1e-4  # of Lanczos: an error in no special direction, of which the random probe sees little
+_TILE, _OVERLAP = 48, 16  # pixels a side, and shared by two neighbours at least
+_BUDGET_S = 60.0  # where none is given, but for the exact filter
+_TRIAL_SIDE = 96  # the exact filter is timed on a part of so many pixels a side
+_TRIALS = 5  # tiles that are timed, where there are many
+_LARGEST_VALUE = 10.0  # no noise takes a picture in [0, 1] so far
+_RUN_BYTES = 2_500  # a value of a tile, 2200 measured: the estimates of both runs, the basis of Lanczos twice
+_KEPT_BYTES = 64  # a value of the picture: the probe and the sums over tiles
+
+Tile = tuple[slice, slice]
+
+
+class TimeBudgetError(RuntimeError):
+    """More time than the stated budget; the message says what would fit."""
+
+
+def check_time(seconds: float, shape: Sequence[int], budget_s: float, power: int) -> None:
+    """Refuse work on H×W pixels that takes longer than a budget, and grows as a power of their sides.
+
+    Raises:
+        TimeBudgetError: With a budget that is enough, and the size of a part that fits.
+    """
+    if seconds > budget_s:
+        share = (0.8 * budget_s / seconds) ** (1 / power)
+        height, width = (max(1, int(share * side)) for side in shape)
+        raise TimeBudgetError(
+            f"this takes about {seconds:.3g} s for {shape[0]}×{shape[1]} pixels here, over budget_s = "
+            f"{budget_s:g}; allow budget_s = {math.ceil(1.25 * seconds)}, or take a part of {height}×{width} "
+            f"pixels"
+        )
+
+
+def tiles(shape: Sequence[int], side: int) -> list[Tile]:
+    """Tiles that cover H×W pixels, side×side or as large as the picture, row by row.
+
+    They are spread evenly, and two neighbours share ``_OVERLAP`` pixels or more.
+    """
+
+    def along(length: int) -> list[slice]:
+        count = max(1, math.ceil((length - _OVERLAP) / (side - _OVERLAP)))
+        last = max(0, length - side)
+        starts = [round(i * last / max(1, count - 1)) for i in range(count)]
+        return [slice(start, min(start + side, length)) for start in starts]
+
+    return [(rows, columns) for rows in along(shape[0]) for columns in along(shape[1])]
+
+
+def _window(tile: Tensor) -> Float[Tensor, "h w"]:
+    """The weight of each pixel of a tile: 1 inside, less towards its border, never 0."""
+    height, width = (torch.arange(n, device=tile.device) + 0.5 for n in tile.shape[1:])
+    down, right = (torch.minimum(r, r.flip(0)).clamp_max(_OVERLAP) / _OVERLAP for r in (height, width))
+    return (down[:, None] * right).double()
 
 
 @dataclass(frozen=True)
@@ -31,31 +81,53 @@ class Denoised:
     """What :func:`denoise` gives.
 
     Attributes:
-        picture: z^k, of the shape and dtype of the noisy picture; not clipped to [0, 1].
-        steps: k, the number of steps of twicing, which stands for steps of gradient descent.
-        columns: From how many columns of the kernel it was approximated, by Nyström; None if exact.
-        risk: Stein's estimate of the mean squared error per value, by which k was chosen.
+        picture: The estimate, of the shape and dtype of the noisy picture; not clipped to [0, 1].
+        steps: k of each tile, row by row: the number of steps of twicing, which stands for steps of gradient
+            descent. One number if exact.
+        tile: The size of the tiles in pixels, (height, width), or None if exact.
+        sigma: σ, given or estimated.
+        estimated: Whether it was estimated.
+        risk: Stein's estimate of the mean squared error per value.
         seconds: How long it took.
     """
 
     picture: Float[Tensor, "C H W"] = field(repr=False, compare=False)
-    steps: int
-    columns: int | None
+    steps: tuple[int, ...]
+    tile: tuple[int, int] | None
+    sigma: float
+    estimated: bool
     risk: float
     seconds: float
 
     def describe(self) -> str:
-        """One line on how the picture was made."""
-        way = "exactly" if self.columns is None else f"approximately, from {self.columns} columns"
-        return f"{self.steps} steps of twicing, computed {way}, in {self.seconds:.0f} s"
+        """One line on how the picture was made, and what speaks against it."""
+        least, most = min(self.steps), max(self.steps)
+        way = f"{least} steps" if least == most else f"{least} to {most} steps"
+        if self.tile is not None:
+            way += f" in {len(self.steps)} tiles of {self.tile[0]}×{self.tile[1]} pixels"
+        said = f"{way}, {'estimated ' * self.estimated}sigma = {255 * self.sigma:.1f}/255"
+        if self.risk < 0:
+            said += ", too large or of noise that is not white, since the estimated risk is negative"
+        elif most == _LAST_STEPS[-1]:
+            said += ", perhaps too small, since the last step looked at is the best"
+        return f"{said}, in {self.seconds:.0f} s"
+
+
+class _Stopped(NamedTuple):
+    """z^k of a tile at its best k, and the terms of its divergence, one for each value."""
+
+    estimate: Float[Tensor, "C h w"]
+    spread: Float[Tensor, "C h w"]
+    steps: int
 
 
 def denoise(
     noisy: Float[Tensor, "C H W"],
-    sigma: float,
+    sigma: float | None = None,
     *,
     architecture: Architecture | None = None,
-    budget_s: float = 60.0,
+    exact: bool = False,
+    budget_s: float | None = None,
     memory_gb: float = 8.0,
     seed: int = 0,
     progress: bool = True,
@@ -67,111 +139,153 @@ def denoise(
         z^k = (I − (I − W)^k) y,   W = Theta(y) / λ_max,   k = argmin SURE
 
     as gradient descent on the network would from the picture itself. SURE is Stein's estimate of the error,
-    with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random probe.
+    with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random probe b:
+    div ≈ bᵀ(z^k(y + εb) − z^k(y))/ε.
+
+    Each tile of 48×48 pixels is denoised by a network of its own, with its own k, and neighbours that overlap
+    are blended. That takes time in proportion to the pixels, where one filter for the whole picture takes the
+    square, and a texture stops later than a sky: SURE's stops for tiles came out better than the best stop of
+    the one filter, see :doc:`/book/how-to-run`.
 
     Args:
         noisy: y, values about [0, 1]; grey or colour.
-        sigma: The standard deviation of the noise, in the unit of the pixels: 25/255, not 25.
+        sigma: The standard deviation of the noise, in the unit of the pixels: 25/255, not 25. None estimates
+            it from the finest wavelets of the picture, which takes white noise for granted.
         architecture: The network; one hidden layer of 11×11 convolutions if None.
-        budget_s: How many seconds an exact result may take, by a trial on a part of the picture. Where it
-            would take more, as it always would with 1e-9, the kernel is approximated by
-            :meth:`dipfilters.filters.Filter.low_rank`. A network that does not pad once has its kernel formed
-            whole, whatever the time.
+        exact: Take the one filter of the whole picture.
+        budget_s: How many seconds there are, the trial on a part that estimates the time included. None is
+            60, or as long as it takes if exact.
         memory_gb: How much memory may be used, in GB.
-        seed: Of the probe, and of the columns.
-        progress: Show a bar.
+        seed: Of the probe.
+        progress: Show a bar, and the time left.
 
     Raises:
-        PictureError: Not a picture, too small for the network, or one that requires a gradient.
-        ValueError: sigma outside (0, 1], a budget that is not positive and finite.
+        PictureError: Not a picture, too small for the network, far outside [0, 1], or one that requires a
+            gradient.
+        ValueError: sigma outside (0, 1], or estimated as 0; a budget that is not positive and finite.
+        TimeBudgetError: The picture takes longer than ``budget_s``.
         MemoryBudgetError: The picture is too large for ``memory_gb``, or for what is free on its graphics
             card.
 
     On a graphics card whose memory runs out, the work is done again in smaller pieces.
 
-    Cost: three runs of twicing, each a dozen or two products with the kernel, N² values a product, if exact;
-    N·m values and about 4 N m² operations for m columns if not: 1024×1024 pixels, grey, took 132 seconds of
-    one core and 6.3 GB.
+    Cost: two runs of twicing a tile, each a dozen or two products with its kernel of 2304² values.
 
-    Source: Tachella, Tang and Davies (2021) [tachella2021]; Ramani, Blu and Unser (2008) [ramani2008].
+    Source: Tachella, Tang and Davies (2021) [tachella2021]; Ramani, Blu and Unser (2008) [ramani2008]; Donoho
+    and Johnstone (1994) for the estimate of sigma.
     """
+    begun = perf_counter()
     check_picture(noisy, "noisy")
     check_detached(noisy, "noisy")
-    check_sigma(sigma)
-    if sigma == 0:
+    least, most = map(float, noisy.aminmax())
+    if max(-least, most) > _LARGEST_VALUE:
+        raise PictureError(f"noisy must lie about [0, 1], got {least:g} to {most:g}; divide bytes by 255")
+    level = _estimated_sigma(noisy) if sigma is None else sigma
+    check_sigma(level)
+    if level == 0:
         raise ValueError("sigma must be positive, got 0; a picture without noise needs no denoising")
-    check_positive("budget_s", budget_s)
+    budget = (math.inf if exact else _BUDGET_S) if budget_s is None else budget_s
+    check_positive("budget_s", 1.0 if budget_s is None else budget_s)
     check_positive("memory_gb", memory_gb)
     from tqdm import tqdm
 
-    begun = time.perf_counter()
-    architecture = architecture or vanilla(1, 11)
-    columns = None
-    if architecture.pad_once and 3 * _PRODUCTS_A_RUN * _seconds_of_product(noisy, architecture) > budget_s:
-        columns = _affordable_columns(noisy, architecture, memory_gb)
-    else:
-        check_memory(_EXACT_BYTES * noisy.numel(), noisy.shape[1:], memory_gb, "memory_gb")
-    bar = tqdm(total=3, desc="denoising", unit="run", disable=not progress)
+    network, shape = architecture or vanilla(1, 11), noisy.shape[1:]
+    side = max(shape) if exact else _TILE
+    values = len(noisy) * math.prod(min(n, side) for n in shape)
+    check_memory(_KEPT_BYTES * noisy.numel() + _RUN_BYTES * values, shape, memory_gb, "memory_gb")
+    probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    probe = probe.to(noisy.device)
+
+    def stopped(tile: Tile) -> _Stopped:
+        part = (slice(None), *tile)
+        return _stopped(noisy[part].double(), probe[part], level, network, memory_gb)
+
+    with device_memory(shape, noisy.device):
+        while True:
+            parts = tiles(shape, side)
+            trials, share = _trials(shape, parts, max(_TRIAL_SIDE, network.radius + 1))
+            try:
+                if budget < math.inf:
+                    stopped(trials[0])  # the first call compiles
+                break
+            except PictureError:  # a tile may be too small for the network where the picture is not
+                if len(parts) == 1:
+                    raise
+                side *= 2
+        if budget < math.inf:
+            compiled = perf_counter()
+            for tile in trials:
+                stopped(tile)
+            seconds = compiled - begun + (perf_counter() - compiled) * (1 + 1 / share)
+            check_time(seconds, shape, budget, power=4 if exact else 2)
+        picture, spread = torch.zeros_like(probe), torch.zeros_like(probe)
+        weights, steps = torch.zeros_like(probe[0]), []
+        for tile in tqdm(parts, desc="denoising", unit="tile", disable=not progress):
+            found = stopped(tile)
+            window = _window(found.estimate)
+            picture[:, *tile] += window * found.estimate
+            spread[:, *tile] += window * found.spread
+            weights[tile] += window
+            steps.append(found.steps)
+    picture, divergence = picture / weights, (spread / weights).sum()
+    return Denoised(
+        picture=picture.to(noisy.dtype),
+        steps=tuple(steps),
+        tile=None if exact or len(parts) == 1 else (min(shape[0], side), min(shape[1], side)),
+        sigma=level,
+        estimated=sigma is None,
+        risk=float(sure(picture, noisy.double(), level, divergence)),
+        seconds=perf_counter() - begun,
+    )
+
+
+def _trials(shape: Sequence[int], parts: list[Tile], side: int) -> tuple[list[Tile], float]:
+    """Tiles to time, and their share of the whole work; of one filter a part, up to side×side pixels."""
+    if len(parts) > 1:
+        count = min(_TRIALS, 1 + len(parts) // 16)
+        return [parts[(2 * i + 1) * len(parts) // (2 * count)] for i in range(count)], count / len(parts)
+    height, width = (min(n, side) for n in shape)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    # The kernel has as many entries as there are pairs of pixels.
+    share = (height * width / math.prod(shape)) ** 2
+    return [(slice(top, top + height), slice(left, left + width))], share
+
+
+def _estimated_sigma(noisy: Tensor) -> float:
+    """The standard deviation of white noise, from the finest wavelet coefficients, the mean over channels."""
+    from skimage.restoration import estimate_sigma
+
+    level = float(estimate_sigma(noisy.cpu().double().numpy(), average_sigmas=True, channel_axis=0))
+    if not 1e-6 < level <= 1:  # rounding, where a picture is flat
+        raise ValueError(
+            f"sigma was estimated as {level:.2g}, of a picture without noise perhaps; give sigma"
+        )
+    return level
+
+
+def _stopped(part: Tensor, probe: Tensor, sigma: float, network: Architecture, memory_gb: float) -> _Stopped:
+    """Twicing of a tile up to the step that SURE chooses."""
+    if not bool(part.any()):  # black: it stays so, and its kernel is 0
+        return _Stopped(part, torch.zeros_like(part), 1)
+    epsilon = sigma / 20
 
     def run(picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
         """The whole map y → z^k(y), the making of the kernel included, and the step size η that was taken."""
-        filter: Filter = _filter(picture, architecture, normalize, memory_gb)
-        if columns is None:
-            estimates = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE).estimate(steps)
-        else:
-            same_columns = torch.Generator().manual_seed(seed)
-            filter = filter.low_rank(columns, generator=same_columns, budget_gb=memory_gb)
-            estimates = SpectralTwicing(filter, budget_gb=memory_gb).estimate(picture, steps)
-        bar.update()
+        filter: Filter = _filter(picture, network, normalize, memory_gb)
+        estimates = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE).estimate(steps)
         return estimates, filter.scale
 
-    with bar, device_memory(noisy.shape[1:], noisy.device):
-        for last in _LAST_STEPS:
-            steps = step_grid(last, _STOPS)
-            estimates, scale = run(noisy.double(), "spectral", steps)
-            divergence = monte_carlo_divergence(
-                lambda y, scale=scale, steps=steps: run(y, scale, steps)[0],  # type: ignore[misc]
-                noisy,
-                generator=torch.Generator().manual_seed(seed),
-                epsilon=sigma / 20,
-            )
-            risks = sure(estimates, noisy.double(), sigma, divergence)
-            best = int(risks.argmin())
-            if best < len(steps) - 1:
-                break
-            bar.total += 3
-        bar.total = bar.n
-    return Denoised(
-        picture=estimates[best].to(noisy.dtype),
-        steps=steps[best],
-        columns=columns,
-        risk=float(risks[best]),
-        seconds=time.perf_counter() - begun,
-    )
+    for last in _LAST_STEPS:
+        steps = step_grid(last, _STOPS)
+        estimates, scale = run(part, "spectral", steps)
+        spread = run(part + epsilon * probe, scale, steps)[0].sub_(estimates).mul_(probe / epsilon)
+        best = int(sure(estimates, part, sigma, spread.sum(dim=(1, 2, 3))).argmin())
+        if best < len(steps) - 1:
+            break
+    return _Stopped(estimates[best], spread[best], steps[best])
 
 
 def _filter(picture: Tensor, network: Architecture, normalize: Normalize, memory_gb: float) -> TangentFilter:
     by_displacements: Engine = "batched" if picture.device.type == "cuda" else "cpu"
     engine: Engine = by_displacements if network.pad_once else "reference"
     return TangentFilter(picture, network, normalize=normalize, engine=engine, budget_gb=memory_gb)
-
-
-def _seconds_of_product(noisy: Tensor, architecture: Architecture) -> float:
-    """The time of one product, from that of a part of the picture: it grows with the square of the pixels."""
-    side = max(_TRIAL_SIDE, architecture.radius + 1)
-    part = noisy[:, :side, :side].double()
-    filter = _filter(part, architecture, 1.0, 1.0)
-    filter.apply(part)  # the first call compiles
-    begun = time.perf_counter()
-    filter.apply(part)
-    return (time.perf_counter() - begun) * (noisy[0].numel() / part[0].numel()) ** 2
-
-
-def _affordable_columns(noisy: Tensor, architecture: Architecture, memory_gb: float) -> int:
-    """One pixel in a hundred, or as many as fit, with 32 bytes an entry for what is made of it."""
-    pixels = noisy[0].numel()
-    first = next(architecture.convolutions())
-    patches = 8 * pixels * len(noisy) * first.size**2
-    check_memory(patches + 32 * pixels * _FEWEST_COLUMNS, noisy.shape[1:], memory_gb, "memory_gb")
-    affordable = int((1e9 * memory_gb - patches) / (32 * pixels))
-    return min(pixels, max(_FEWEST_COLUMNS, min(pixels // 100, affordable)))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,10 +71,12 @@ def load_image(
             largest centred part of the right proportions is cut out, then scaled with anti-aliasing.
         gray: Return one channel of luminance instead of three of colour. A grey file has one either way.
 
-    An alpha channel is laid on white, and the orientation that a camera notes in the file is applied.
+    An alpha channel is laid on white, and the orientation that a camera notes in the file is applied. Floats
+    are taken for values about [0, 1], and clipped.
 
     Raises:
-        PictureError: No such picture, or the file cannot be read as one.
+        PictureError: No such picture, or a file that cannot be read as one, holds several, or values
+            far outside.
         ValueError: A size that is not a whole number of pixels from 1 on.
 
     Cost: that of decoding the file.
@@ -88,35 +92,67 @@ def load_image(
     return image.clamp(0.0, 1.0)
 
 
-def _decode(path: Path) -> Float[Tensor, "C H W"]:
-    """Read a file of any common mode (8 or 16 bits, palette, alpha, CMYK) into C×H×W in [0, 1]."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The one picture of a file, by Pillow, whose own warnings and errors stay behind.
+
+    Raises:
+        PictureError: It cannot be read as a picture, or holds several.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            # Large, and no bomb: one is refused from twice that size on.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            file = Image.open(path)
-        with file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
-                return torch.from_numpy(np.array(picture, dtype=np.float32) / 65535.0)[None]
-            grey = picture.mode in ("1", "L", "LA")
-            if picture.mode in ("1", "L", "F") and "transparency" not in picture.info:
-                scale = 1.0 if picture.mode == "F" else 255.0
-                pixels = np.array(picture.convert("F"), dtype=np.float32) / scale
-                if not np.isfinite(pixels).all():
-                    raise PictureError(f"{str(path)!r} holds pixels that are not finite; repair the file")
-                return torch.from_numpy(pixels)[None]
-            white = Image.new("RGBA", picture.size, "white")
-            flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("L" if grey else "RGB")
-            values = torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0)
-            return values[None] if grey else values.permute(2, 0, 1).contiguous()
+            # Large, and no bomb: one is refused from twice that size on. Metadata that are cut off.
+            warnings.simplefilter("ignore")
+            # Of a path, Pillow maps turned TIFF files into memory with height and width exchanged.
+            with path.open("rb") as stream, Image.open(stream) as file:
+                pages = getattr(file, "n_frames", 1)
+                if pages > 1 and file.format != "MPO":  # a camera's, with previews behind the photograph
+                    raise PictureError(
+                        f"{str(path)!r} holds {pages} pictures; save the one you want by itself"
+                    )
+                yield file
     except PictureError:
         raise
     # Pillow has a bare ValueError for headers that are cut off or hold nonsense.
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
+
+
+def _decode(path: Path) -> Float[Tensor, "C H W"]:
+    """Read a file of any common mode (8 or 16 bits, palette, alpha, CMYK) into C×H×W in [0, 1]."""
+    from PIL import Image, ImageOps
+
+    with opened(path) as file:
+        picture = ImageOps.exif_transpose(file)
+        if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
+            return _within(path, np.array(picture, dtype=np.float64), 0, 65535, 65535)
+        if picture.mode == "F":
+            return _within(path, np.array(picture, dtype=np.float64), -1, 2, 1)
+        grey = picture.mode in ("1", "L", "LA")
+        if picture.mode in ("1", "L") and "transparency" not in picture.info:
+            return torch.from_numpy(np.array(picture.convert("F"), dtype=np.float32) / 255.0)[None]
+        white = Image.new("RGBA", picture.size, "white")
+        flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("L" if grey else "RGB")
+        values = torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0)
+        return values[None] if grey else values.permute(2, 0, 1).contiguous()
+
+
+def _within(path: Path, pixels: np.ndarray, least: int, most: int, white: int) -> Float[Tensor, "1 H W"]:
+    """Grey values divided by that of white, if none lies beyond what a picture with noise may hold.
+
+    Raises:
+        PictureError: With what they are.
+    """
+    if not np.isfinite(pixels).all():
+        raise PictureError(f"{str(path)!r} holds pixels that are not finite; repair the file")
+    if pixels.min() < least or pixels.max() > most:
+        raise PictureError(
+            f"{str(path)!r} holds values from {pixels.min():g} to {pixels.max():g}, where white is {white}; "
+            f"scale them, black to 0 and white to {white}"
+        )
+    return torch.from_numpy(pixels / white).float()[None]
 
 
 def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> Float[Tensor, "C h w"]:
