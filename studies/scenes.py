@@ -1,0 +1,152 @@
+"""What the points of several studies begin with, and how they judge an estimate or a kernel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dipfilters import SpectralTwicing, add_noise, load_image, psnr, step_grid
+from dipfilters.empirical import JacobianFilter, krylov_filter
+from dipfilters.filters import Filter
+from dipfilters.images import PICTURES
+from dipfilters.provenance import digest
+
+LAST = 10**12  # steps of twicing: the best of a narrow network's own filter come after 1e8
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Pictures in float32 on one device.
+
+    Attributes:
+        clean, noisy: x and y.
+        fresh: x with noise that no training sees.
+        other_clean, other: Another picture, and that with noise.
+        fed: The noise that the network is fed with.
+        sigma: σ of the noise.
+    """
+
+    clean: Tensor
+    noisy: Tensor
+    fresh: Tensor
+    other_clean: Tensor
+    other: Tensor
+    fed: Tensor
+    sigma: float
+
+
+def picture_names(folder: str | None, own: list[str]) -> list[str]:
+    """The names of a reader's pictures in a folder, or those given."""
+    if folder is None:
+        return own
+    kinds = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+    names = sorted(path.name for path in Path(folder).iterdir() if path.suffix.lower() in kinds)
+    if not names:
+        raise ValueError(f"{folder} holds no picture; use PNG, JPEG or TIFF files")
+    return names
+
+
+def picture(name: str, folder: str | None, **options: Any) -> Tensor:
+    """A picture by its name, from the reader's folder if it is not one of the book's."""
+    return load_image(name if name in PICTURES or folder is None else Path(folder) / name, **options)
+
+
+def chance(*what: object) -> torch.Generator:
+    """A source of chance of its own for everything that is drawn: the same for the same words."""
+    return torch.Generator().manual_seed(int(digest(" ".join(map(str, what))), 16) % 2**63)
+
+
+def scene(
+    name: str,
+    other: str,
+    draw: int,
+    *,
+    side: int,
+    sigma: float,
+    device: str,
+    folder: str | None,
+    channels: int = 32,
+    gray: bool = True,
+) -> Scene:
+    """A picture, its noise and the network's input, drawn for this picture and draw alone."""
+    clean, other_clean = (picture(n, folder, size=side, gray=gray) for n in (name, other))
+    noises = [chance(name, draw, side, what) for what in ("noise", "fresh noise", "other noise")]
+    noisy, fresh, beside = (
+        add_noise(x, sigma, generator=noise)
+        for x, noise in zip((clean, clean, other_clean), noises, strict=True)
+    )
+    fed = torch.randn(channels, side, side, generator=chance(name, draw, side, "input"))
+    tensors = (x.to(device) for x in (clean, noisy, fresh, other_clean, beside, fed))
+    return Scene(*tensors, sigma=sigma)
+
+
+def first_below(misfits: np.ndarray, sigma: float) -> int:
+    """Where the mean squared residual first falls to σ²; the last place if nowhere."""
+    below = np.flatnonzero(misfits <= sigma**2)
+    return int(below[0]) if len(below) else len(misfits) - 1
+
+
+def judged_path(estimates: Tensor, noisy: Tensor, clean: Tensor, sigma: float) -> dict[str, float]:
+    """The best PSNR on a path of estimates, that of the discrepancy stop, and where both are."""
+    values = np.array([psnr(z, clean) for z in estimates])
+    misfits = (noisy - estimates).double().square().mean((1, 2, 3)).cpu().numpy()
+    best, stop = int(values.argmax()), first_below(misfits, sigma)
+    return {"best": values[best], "at": best, "discrepancy": values[stop], "discrepancy at": stop}
+
+
+def judged_kernel(
+    network: nn.Module, at: Scene, products: int
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Twicing with a network's kernel as it is, of the noisy picture, of fresh noise, of another picture.
+
+    The kernel is taken in float64, in the Krylov space of three pictures and so many products.
+    """
+    double = [x.double() for x in (at.noisy, at.fresh, at.other, at.clean, at.clean, at.other_clean)]
+    channels = len(at.noisy)
+    stacks = [x.reshape(1, channels * x.shape[1], x.shape[2]) for x in double]
+    kernel = JacobianFilter(network.double(), at.fed.double())
+    return judged_filter(krylov_filter(kernel, torch.cat(stacks[:3]), products), stacks, at.sigma)
+
+
+def judged_filter(
+    filter: Filter, pictures: list[Tensor], sigma: float
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The same for any symmetric filter: three noisy pictures, then three clean ones."""
+    twicing, grid = SpectralTwicing(filter), step_grid(LAST, 160)
+    numbers: dict[str, float] = {"largest eigenvalue": 1.0 / filter.scale}
+    curves: dict[str, np.ndarray] = {"kernel steps": np.array(grid, np.float32)}
+    for name, noisy, clean in zip(("noisy", "fresh", "other"), pictures[:3], pictures[3:], strict=True):
+        path = twicing.estimate(noisy, grid)
+        found = judged_path(path, noisy, clean, sigma)
+        numbers |= {
+            f"{name} best": found["best"],
+            f"{name} best step": grid[int(found["at"])],
+            f"{name} discrepancy": found["discrepancy"],
+            f"{name} discrepancy step": grid[int(found["discrepancy at"])],
+        }
+        curves[f"{name} psnr"] = np.array([psnr(z, clean) for z in path])
+    return numbers, curves
+
+
+def in_bytes(estimate: Tensor) -> np.ndarray:
+    """A picture as it is stored: (H, W) or (H, W, 3) bytes."""
+    pixels = (255 * estimate.detach().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def thinned(values: np.ndarray, count: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Where a curve is looked at, 0 and then evenly on a logarithmic axis, and its values there."""
+    last = len(values) - 1
+    at = np.array([0, *step_grid(last, count)] if last > 0 else [0])
+    return at, values[at]
+
+
+def or_nan(value: float | None) -> float:
+    """NaN for what is not there."""
+    return math.nan if value is None else float(value)
