@@ -54,7 +54,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,6 @@ from dipfilters import (
 from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, turn
 from dipfilters.shift_invariant import gaussian_blur, wiener
 from dipfilters.training import TrainingStep, follow, width_factors
-from dipfilters.twicing import DivergenceError
 from studies.scenes import (
     Scene,
     chance,
@@ -90,6 +89,7 @@ from studies.scenes import (
     picture_names,
     scene,
     thinned,
+    until_divergence,
 )
 from studies.table import Outcome, Point
 
@@ -284,7 +284,7 @@ def trained(
     watch = _Watch(model, at)
     looks = {0, *(int(k) for k in thinned(np.arange(steps + 1), 30)[0])}
     found = follow(
-        watch.until_divergence(train(model, at.fed, at.noisy, optimizer=optimizer, steps=steps)),
+        until_divergence(train(model, at.fed, at.noisy, optimizer=optimizer, steps=steps)),
         every={
             "psnr": watch.psnr,
             "misfit": watch.misfit,
@@ -293,7 +293,7 @@ def trained(
         },
         at={"distance": lambda now: watch.distance(first)},
         looks=looks,
-        until=watch.is_past_its_best if method not in ("gradient descent", "momentum") else None,
+        until=lambda now: method in SHARED and watch.is_past_its_best(now.number),
     )
     model.load_state_dict(watch.best_weights)
     last = int(found["steps"][-1])
@@ -303,7 +303,7 @@ def trained(
         "best step": watch.best_step,
         "last step": last,
         "real maximum": float(watch.best_step <= 0.9 * last),
-        "diverged": float(watch.diverged),
+        "diverged": float(last < steps and not watch.is_past_its_best(last)),
         "end": found["psnr"][-1],
         "averaged best": found["averaged"].max(),
         "discrepancy": found["psnr"][stop],
@@ -351,15 +351,7 @@ class _Watch:
         self.best_weights: dict[str, Tensor] = {}
         self.best_estimate = at.noisy
         self.rule, self.average = WindowedVariance(patience=10**9), ExponentialAverage()
-        self.diverged = False
         self._begun = time.perf_counter()
-
-    def until_divergence(self, run: Iterator[TrainingStep]) -> Iterator[TrainingStep]:
-        """The run, which ends without an error where its loss does."""
-        try:
-            yield from run
-        except DivergenceError:
-            self.diverged = True
 
     def psnr(self, now: TrainingStep) -> float:
         value = psnr(now.estimate, self.at.clean)
@@ -388,6 +380,6 @@ class _Watch:
         parts = [squares[0], sum(squares[1:-1]), squares[-1], sum(squares)]
         return [math.sqrt(part) for part in parts]
 
-    def is_past_its_best(self, now: TrainingStep) -> bool:
+    def is_past_its_best(self, number: int) -> bool:
         """Twice as many steps as to the best, and the window and patience of the rule."""
-        return now.number > 2 * self.best_step + 400
+        return number > 2 * self.best_step + 400

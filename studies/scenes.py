@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from dipfilters.empirical import JacobianFilter, krylov_filter
 from dipfilters.filters import Filter
 from dipfilters.images import PICTURES
 from dipfilters.provenance import digest
+from dipfilters.training import TrainingStep
+from dipfilters.twicing import DivergenceError
 
 LAST = 10**12  # steps of twicing: the best of a narrow network's own filter come after 1e8
 
@@ -134,6 +137,12 @@ def judged_filter(
     return numbers, curves
 
 
+def until_divergence(run: Iterator[TrainingStep]) -> Iterator[TrainingStep]:
+    """A run that ends without an error where its loss is infinite."""
+    with contextlib.suppress(DivergenceError):
+        yield from run
+
+
 def in_bytes(estimate: Tensor) -> np.ndarray:
     """A picture as it is stored: (H, W) or (H, W, 3) bytes."""
     pixels = (255 * estimate.detach().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
@@ -145,8 +154,3 @@ def thinned(values: np.ndarray, count: int = 100) -> tuple[np.ndarray, np.ndarra
     last = len(values) - 1
     at = np.array([0, *step_grid(last, count)] if last > 0 else [0])
     return at, values[at]
-
-
-def or_nan(value: float | None) -> float:
-    """NaN for what is not there."""
-    return math.nan if value is None else float(value)
