@@ -13,8 +13,8 @@ The arms:
   by Adam with two laws: all steps ∝ 1/c ("features"), and ∝ c^(−1/2), c^(−3/2), c^(−1) for the first, the
   hidden and the last convolutions ("kernel").
 
-What theory predicts, in powers of the width c of a c → c layer in the standard parametrisation, written before
-the run:
+What theory predicts, in powers of the width c of a c → c layer in the standard parametrisation, written
+before the run:
 
 * Gradient descent, step ∝ 1/c: ‖Δw‖₂ −1/2, ‖Δw‖_∞ −3/2, up to √log c; kernel's motion −1/2.
 * Adam, "features", at a fixed number of steps: ‖Δw‖₂ 0, ‖Δw‖_∞ −1; first-order move of the loss, η‖g‖₁,
@@ -142,14 +142,14 @@ def _preference(filter: Filter, at: Scene, noises: int) -> float:
 
 def motion(watch: Watch, *, method: str, step: float, steps: int, looks: int) -> Outcome:
     """One way of training, and the kernel as it goes."""
-    optimizer: GradientDescent | Adam = {
+    ways: dict[str, GradientDescent | Adam] = {
         "gradient descent": GradientDescent(),
         "momentum": GradientDescent(momentum=0.99),
         "Adam": Adam(step),
         "second moment": Adam(step, first_moment=0.0),
         "sign": Adam(step, first_moment=0.0, second_moment=0.0),
-    }[method]
-    return watch.outcome(watch.at.noisy, optimizer, steps, looks)
+    }
+    return watch.outcome(watch.at.noisy, ways[method], steps, looks)
 
 
 def over_widths(watch: Watch, *, width: int, method: str, law: str, steps: int, looks: int) -> Outcome:

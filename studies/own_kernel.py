@@ -78,7 +78,7 @@ from dipfilters import (
 )
 from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, turn
 from dipfilters.shift_invariant import gaussian_blur, wiener
-from dipfilters.training import TrainingStep, follow, width_factors
+from dipfilters.training import Shared, TrainingStep, follow, width_factors
 from studies.scenes import (
     Scene,
     chance,
@@ -96,7 +96,7 @@ from studies.table import Outcome, Point
 SIGMA = 25 / 255
 SCALES = 3
 LAWS = {"features": (-1.0, -1.0, -1.0), "kernel": (-0.5, -1.5, -1.0)}
-SHARED = {"clock": "all", "blocks": "layer", "Adam": "none"}
+SHARED: dict[str, Shared] = {"clock": "all", "blocks": "layer", "Adam": "none"}
 FULL = {"side": 48, "draws": 5, "pictures": ["camera", "astronaut", "coffee"]}
 QUICK = {"side": 16, "draws": 2, "pictures": ["camera", "astronaut"]}
 
@@ -214,7 +214,7 @@ def baselines(at: Scene) -> Outcome:
 def bm3d(noisy: np.ndarray, at: Scene) -> float:
     """BM3D by the package bm3d, which is free for non-commercial use only; NaN where it is not installed."""
     try:
-        from bm3d import bm3d as denoised  # type: ignore[import-not-found]
+        from bm3d import bm3d as denoised
     except ImportError:
         return math.nan
     return psnr(torch.from_numpy(denoised(noisy, at.sigma))[None].to(at.clean), at.clean)
@@ -277,10 +277,9 @@ def trained(
     pixels = [(r, c) for r in _places(at) for c in _places(at)]
     columns = empirical_tangent_kernel(network, at.fed, pixels=pixels)
     model: nn.Module = LinearizedNetwork(network) if linearised else network
-    optimizer: Any = {
-        "gradient descent": lambda: GradientDescent(),
-        "momentum": lambda: GradientDescent(momentum=step),
-    }.get(method, lambda: Adam(step, shared=SHARED[method], factors=factors))()  # type: ignore[arg-type]
+    optimizer: GradientDescent | Adam = GradientDescent(momentum=step if method == "momentum" else 0.0)
+    if method in SHARED:
+        optimizer = Adam(step, shared=SHARED[method], factors=factors)
     watch = _Watch(model, at)
     looks = {0, *(int(k) for k in thinned(np.arange(steps + 1), 30)[0])}
     found = follow(

@@ -85,8 +85,10 @@ def scene(
         for x, noise in zip((clean, clean, other_clean), noises, strict=True)
     )
     fed = torch.randn(channels, side, side, generator=chance(name, draw, side, "input"))
-    tensors = (x.to(device) for x in (clean, noisy, fresh, other_clean, beside, fed))
-    return Scene(*tensors, sigma=sigma)
+    clean, noisy, fresh, other_clean, beside, fed = (
+        x.to(device) for x in (clean, noisy, fresh, other_clean, beside, fed)
+    )
+    return Scene(clean, noisy, fresh, other_clean, beside, fed, sigma)
 
 
 def first_below(misfits: np.ndarray, sigma: float) -> int:

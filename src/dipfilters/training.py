@@ -275,7 +275,7 @@ class _SharedAdam(torch.optim.Optimizer):
         self._moments, self._shared, self._number = moments, shared, 0
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step, from the gradients of now."""
         self._number += 1
         first, second = self._moments
