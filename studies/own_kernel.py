@@ -53,7 +53,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,11 +62,9 @@ from torch import Tensor, nn
 
 from dipfilters import (
     Adam,
-    ExponentialAverage,
     GradientDescent,
     LinearizedNetwork,
     TangentFilter,
-    WindowedVariance,
     autoencoder,
     build,
     effective_weights,
@@ -77,12 +74,12 @@ from dipfilters import (
     weight_change,
 )
 from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, turn
-from dipfilters.shift_invariant import gaussian_blur, wiener
-from dipfilters.training import Shared, TrainingStep, follow, width_factors
+from dipfilters.training import Shared, follow, width_factors
 from studies.scenes import (
     Scene,
+    Watch,
+    baselines,
     chance,
-    first_below,
     in_bytes,
     judged_filter,
     judged_kernel,
@@ -171,7 +168,7 @@ def point(arm: str, *, device: str = "cpu", folder: str | None = None, **setting
     name, other, draw, side, sigma = (settings.pop(n) for n in names)
     at = scene(name, other, draw, side=side, sigma=sigma, device=device, folder=folder)
     if arm == "baselines":
-        return baselines(at)
+        return Outcome(baselines(at))
     if arm == "infinite":
         return infinite(at)
     width, products = settings.pop("width"), settings.pop("products")
@@ -185,39 +182,7 @@ def point(arm: str, *, device: str = "cpu", folder: str | None = None, **setting
     ).to(device)
     if arm == "kernel":
         return own_kernel(network, at, products, settings["steps"])
-    probe = chance(name, draw, side, "probe")
-    return trained(network, at, products, width=width, keep=draw == 0, probe=probe, **settings)
-
-
-def baselines(at: Scene) -> Outcome:
-    """What knows nothing of networks; the parameters of blur and non-local means by the clean picture."""
-    from skimage.restoration import denoise_nl_means
-
-    spreads = np.geomspace(0.3, 3.0, 40)
-    shape = (at.noisy.shape[1], at.noisy.shape[2])
-    blurred = [gaussian_blur(shape, float(s), device=at.noisy.device).apply(at.noisy) for s in spreads]
-    values = [psnr(z, at.clean) for z in blurred]
-    numbers = {
-        "noisy": psnr(at.noisy, at.clean),
-        "blur": max(values),
-        "blur spread": float(spreads[int(np.argmax(values))]),
-        "wiener": psnr(wiener(at.clean, at.sigma).apply(at.noisy), at.clean),
-    }
-    noisy = at.noisy[0].double().cpu().numpy()
-    options = {"patch_size": 5, "patch_distance": 6, "sigma": at.sigma, "fast_mode": True}
-    means = [denoise_nl_means(noisy, h=h * at.sigma, **options) for h in (0.4, 0.6, 0.8, 1.0, 1.2)]
-    numbers["non-local means"] = max(psnr(torch.from_numpy(z)[None].to(at.clean), at.clean) for z in means)
-    numbers["BM3D"] = bm3d(noisy, at)
-    return Outcome(numbers, {"blur psnr": np.array(values)})
-
-
-def bm3d(noisy: np.ndarray, at: Scene) -> float:
-    """BM3D by the package bm3d, which is free for non-commercial use only; NaN where it is not installed."""
-    try:
-        from bm3d import bm3d as denoised
-    except ImportError:
-        return math.nan
-    return psnr(torch.from_numpy(denoised(noisy, at.sigma))[None].to(at.clean), at.clean)
+    return trained(network, at, products, width=width, keep=draw == 0, **settings)
 
 
 def infinite(at: Scene) -> Outcome:
@@ -229,9 +194,9 @@ def infinite(at: Scene) -> Outcome:
 
 def own_kernel(network: nn.Module, at: Scene, products: int, steps: int) -> Outcome:
     """The network's own kernel at the start, kept."""
-    chance_of_noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(0)
     kernel = JacobianFilter(network, at.fed, normalize=1.0)
-    ratio = detail_over_noise(kernel, at.clean, generator=chance_of_noise)
+    ratio = detail_over_noise(kernel, at.clean, generator=noise, draws=16)
     numbers, curves = judged_kernel(copy.deepcopy(network), at, products)
     own = JacobianFilter(network.double(), at.fed.double())
     low_rank = krylov_filter(own, at.noisy.double(), products)
@@ -264,7 +229,6 @@ def trained(
     *,
     width: int,
     keep: bool,
-    probe: torch.Generator,
     method: str,
     step: float,
     linearised: bool,
@@ -280,55 +244,26 @@ def trained(
     optimizer: GradientDescent | Adam = GradientDescent(momentum=step if method == "momentum" else 0.0)
     if method in SHARED:
         optimizer = Adam(step, shared=SHARED[method], factors=factors)
-    watch = _Watch(model, at)
+    watch = Watch(model, at)
     looks = {0, *(int(k) for k in thinned(np.arange(steps + 1), 30)[0])}
     found = follow(
         until_divergence(train(model, at.fed, at.noisy, optimizer=optimizer, steps=steps)),
-        every={
-            "psnr": watch.psnr,
-            "misfit": watch.misfit,
-            "averaged": watch.averaged,
-            "seconds": watch.seconds,
-        },
-        at={"distance": lambda now: watch.distance(first)},
+        every=watch.every(),
+        at={"distance": lambda now: _distance(model, first)},
         looks=looks,
         until=lambda now: method in SHARED and watch.is_past_its_best(now.number),
     )
     model.load_state_dict(watch.best_weights)
-    last = int(found["steps"][-1])
-    stop = first_below(found["misfit"], at.sigma)
-    numbers = {
-        "best": watch.best,
-        "best step": watch.best_step,
-        "last step": last,
-        "real maximum": float(watch.best_step <= 0.9 * last),
-        "diverged": float(last < steps and not watch.is_past_its_best(last)),
-        "end": found["psnr"][-1],
-        "averaged best": found["averaged"].max(),
-        "discrepancy": found["psnr"][stop],
-        "discrepancy step": stop,
-        "reached discrepancy": float(found["misfit"][stop] <= at.sigma**2),
-        "seconds of training": found["seconds"][-1],
-    }
-    quiet = watch.rule.best_step
-    numbers["windowed variance"] = math.nan if quiet is None else found["psnr"][quiet]
-    numbers["windowed variance step"] = math.nan if quiet is None else quiet
-    for name, distance in zip(("first", "hidden", "last", "all"), watch.distance(first), strict=True):
+    numbers, curves = watch.judged(found, steps)
+    for name, distance in zip(("first", "hidden", "last", "all"), _distance(model, first), strict=True):
         numbers[f"distance, {name}"] = distance
-    looked, values = thinned(found["psnr"])
-    curves = {
-        "psnr steps": looked,
-        "psnr": values,
-        "seconds curve": found["seconds"][looked],
-        "misfit": found["misfit"][looked],
-        "distance steps": found["looks"],
-        "distance": found["distance"][:, 3],
-    }
+    curves |= {"distance steps": found["looks"], "distance": found["distance"][:, 3]}
     if not linearised:
         after = empirical_tangent_kernel(network, at.fed, pixels=pixels)
         numbers["turn"] = turn(columns, after)
         filter = JacobianFilter(network, at.fed, normalize=1.0)
-        numbers["detail over noise"] = detail_over_noise(filter, at.clean, generator=probe)
+        noise = torch.Generator().manual_seed(0)
+        numbers["detail over noise"] = detail_over_noise(filter, at.clean, generator=noise, draws=16)
         if method == "Adam":
             judged, _ = judged_kernel(network, at, products)
             numbers |= {f"kept, {name}": value for name, value in judged.items()}
@@ -341,44 +276,12 @@ def _places(at: Scene) -> list[int]:
     return [round(at.clean.shape[1] * (a + 0.5) / 4) for a in range(4)]
 
 
-class _Watch:
-    """What is measured at every step of a run, and its best step."""
-
-    def __init__(self, model: nn.Module, at: Scene) -> None:
-        self.model, self.at = model, at
-        self.best, self.best_step = -math.inf, 0
-        self.best_weights: dict[str, Tensor] = {}
-        self.best_estimate = at.noisy
-        self.rule, self.average = WindowedVariance(patience=10**9), ExponentialAverage()
-        self._begun = time.perf_counter()
-
-    def psnr(self, now: TrainingStep) -> float:
-        value = psnr(now.estimate, self.at.clean)
-        self.rule.update(now.estimate)
-        if value > self.best:
-            self.best, self.best_step, self.best_estimate = value, now.number, now.estimate
-            self.best_weights = {n: w.clone() for n, w in self.model.state_dict().items()}
-        return value
-
-    def averaged(self, now: TrainingStep) -> float:
-        return psnr(self.average.update(now.estimate), self.at.clean)
-
-    def misfit(self, now: TrainingStep) -> float:
-        return 2 * now.loss / self.at.noisy.numel()
-
-    def seconds(self, now: TrainingStep) -> float:
-        return time.perf_counter() - self._begun
-
-    def distance(self, first: dict[str, Tensor]) -> list[float]:
-        """‖Δw‖₂ of the first layer, the hidden ones, the last, and all."""
-        if isinstance(self.model, LinearizedNetwork):
-            squares = [float(move.detach().double().square().sum()) for move in self.model.moves]
-        else:
-            change = weight_change(first, effective_weights(self.model))
-            squares = [one.l2**2 for name, one in change.items() if name != "all"]
-        parts = [squares[0], sum(squares[1:-1]), squares[-1], sum(squares)]
-        return [math.sqrt(part) for part in parts]
-
-    def is_past_its_best(self, number: int) -> bool:
-        """Twice as many steps as to the best, and the window and patience of the rule."""
-        return number > 2 * self.best_step + 400
+def _distance(model: nn.Module, first: dict[str, Tensor]) -> list[float]:
+    """‖Δw‖₂ of the first layer, the hidden ones, the last, and all."""
+    if isinstance(model, LinearizedNetwork):
+        squares = [float(move.detach().double().square().sum()) for move in model.moves]
+    else:
+        change = weight_change(first, effective_weights(model))
+        squares = [one.l2**2 for name, one in change.items() if name != "all"]
+    parts = [squares[0], sum(squares[1:-1]), squares[-1], sum(squares)]
+    return [math.sqrt(part) for part in parts]

@@ -25,7 +25,11 @@ from tqdm import tqdm
 from dipfilters.provenance import code_of, commit, digest, hardware, versions
 from studies.table import Outcome, Point, Row, Store, Value, as_row, file_name, key
 
-STUDIES = {"own-kernel": "studies.own_kernel", "optimisers": "studies.optimisers"}
+STUDIES = {
+    "own-kernel": "studies.own_kernel",
+    "hour-glass": "studies.hour_glass",
+    "optimisers": "studies.optimisers",
+}
 
 # What a row says of where it comes from.
 STAMP = ("study", "profile", "commit", "code", "hardware", "threads", "seconds", "date", "versions")

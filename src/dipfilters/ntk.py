@@ -40,11 +40,13 @@ from dipfilters.kernels import cosine_of_angle, kappa0, kappa1, leaky_relu_weigh
 from dipfilters.networks import (
     Activation,
     Architecture,
+    ArchitectureError,
     Convolution,
     Layer,
     Merge,
     Parametrization,
     Pooling,
+    Resampled,
     pool,
     upsample,
     with_gains,
@@ -232,6 +234,16 @@ def kernel_program(architecture: Architecture, parametrization: Parametrization)
 
 
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:
+    if architecture.normalised:
+        raise ArchitectureError(
+            "batch normalisation divides by what all pixels have in common, and has no kernel in closed "
+            "form; describe the network without, or take the kernel of one network by JacobianFilter"
+        )
+    if architecture.sigmoid:
+        raise ArchitectureError(
+            "the slope of a sigmoid changes with the output, and so does the tangent kernel; describe the "
+            "network with sigmoid=False"
+        )
     check_picture(image)
     check_detached(image, "image")
     return pad(image.double()[None], architecture.radius, architecture.padding)[0]
@@ -255,6 +267,7 @@ def _through(
         elif isinstance(layer, Pooling):
             state = _resampled(pool, state)
         else:
+            assert isinstance(layer, Resampled)  # batch normalisation was refused
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
             below = _resampled(partial(upsample, size=size, up=layer.up, padding=padding), below)
