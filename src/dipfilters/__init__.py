@@ -12,8 +12,10 @@ those above it in this list:
 * :mod:`~dipfilters.engines`: a separate part, see below;
 * :mod:`~dipfilters.filters`: :class:`KernelFilter` makes a kernel over a picture a linear filter, one row of
   weights a pixel, and approximates it from a few of its columns;
-* :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder` or
-  :func:`skip`, gives a network of any width by :func:`build`;
+* :mod:`~dipfilters.shift_invariant`: a Gaussian blur and the Wiener filter, beside which every other filter
+  must show what it is worth;
+* :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder`,
+  :func:`skip`, or the hour-glass of the deep image prior, gives a network of any width by :func:`build`;
 * :mod:`~dipfilters.ntk`: the same description gives the kernel of an infinitely wide network in closed form,
   :func:`tangent_kernel`, and as a filter, :class:`TangentFilter`;
 * :mod:`~dipfilters.twicing`: :func:`twicing` iterates a filter on its own residual. :class:`SpectralTwicing`
@@ -24,13 +26,13 @@ those above it in this list:
   can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
 * :mod:`~dipfilters.empirical`, of a separate part, trained networks: the tangent kernel of a network of
-  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, and its
-  first-order expansion, :class:`LinearizedNetwork`;
+  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, also as
+  a filter, and how far it turned; its first-order expansion, :class:`LinearizedNetwork`;
 * :mod:`~dipfilters.step_inputs`, of a separate part: inputs that change during a training run,
   :func:`jittered` and :func:`masked`, from which :func:`masked_estimate` makes a picture;
 * :mod:`~dipfilters.training`, of a separate part: :func:`train` trains a network step by step, by
-  :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says
-  how far the :func:`effective_weights` moved;
+  :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`, with measures and looks on
+  the way; :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :mod:`~dipfilters.stopping`, of a separate part: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;

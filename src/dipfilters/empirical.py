@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
@@ -160,9 +161,8 @@ class JacobianFilter(Filter):
         return torch.stack([self._product_with(one).flatten() for one in pictures], dim=1).to(columns)
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        units = self._ones.new_zeros(len(self._ones), len(pixels))
-        units[list(pixels), range(len(pixels))] = 1.0
-        return self._reference_product(units)
+        units = F.one_hot(torch.as_tensor(pixels, device=self._ones.device), len(self._ones))
+        return self._reference_product(units.T.to(self._ones))
 
     def _kernel_diagonal(self) -> Tensor:
         return self._reference_matrix().diagonal()

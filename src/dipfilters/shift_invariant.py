@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,9 +48,8 @@ class CosineFilter(Filter):
         return (down.T @ (self.gains * coefficients) @ across).flatten(1).T
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        units = self.gains.new_zeros(self.gains.numel(), len(pixels))
-        units[list(pixels), range(len(pixels))] = 1.0
-        return self._reference_product(units)
+        units = F.one_hot(torch.as_tensor(pixels, device=self.gains.device), self.gains.numel())
+        return self._reference_product(units.T.to(self.gains))
 
     def _kernel_diagonal(self) -> Tensor:
         down, across = (transform.square() for transform in self._transforms)
