@@ -14,7 +14,7 @@ from studies.table import RESULTS, Value
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m studies", description=__doc__)
-    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("study", help=", ".join(STUDIES))
     parser.add_argument(
         "--profile",
         choices=("full", "quick", "published"),

@@ -56,14 +56,16 @@ class Setting:
 
 
 def module_of(study: str) -> ModuleType:
-    """The file of a study.
+    """The file of a study, by its name in :data:`STUDIES` or as a module, such as ``my.study``.
 
     Raises:
         StudyError: No such study.
     """
-    if study not in STUDIES:
-        raise StudyError(f"no study {study!r}; there are {', '.join(STUDIES)}")
-    return importlib.import_module(STUDIES[study])
+    try:
+        module = importlib.import_module(STUDIES.get(study, study))
+    except ModuleNotFoundError as error:
+        raise StudyError(f"no study {study!r}; there are {', '.join(STUDIES)}") from error
+    return module
 
 
 def computed(study: str, point: Point, setting: Setting) -> tuple[Row, dict[str, np.ndarray]]:
@@ -122,7 +124,12 @@ def workers(cluster: str | None, number: int | None, device: str) -> Iterator[Cl
         return
     if number is None:
         number = torch.cuda.device_count() if device == "cuda" else 2
-    options = {"n_workers": number, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {
+        "n_workers": number,
+        "threads_per_worker": 1,
+        "dashboard_address": "127.0.0.1:0",
+        "silence_logs": 50,
+    }
     # A worker's memory is left to the system: points hold few arrays, and large ones.
     with LocalCluster(memory_limit=0, **options) as local, Client(local) as client:
         yield client
@@ -142,7 +149,7 @@ def run(
     """Compute the points of a study that are not stored yet, and store each.
 
     Args:
-        study: A key of :data:`STUDIES`.
+        study: A key of :data:`STUDIES`, or a module.
         profile: ``"full"``, or ``"quick"`` for the same points at tiny size.
         out: The folder of the table.
         setting: Where points are computed.
