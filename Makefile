@@ -10,9 +10,12 @@ PORT := 8000
 BRANCH :=
 BROWSER :=
 CHAPTER :=
+CLUSTER :=
 DEVICE :=
 IMAGE :=
 LIBRARIES :=
+NAME :=
+PICTURES :=
 PROFILE :=
 QUICK :=
 SEED :=
@@ -20,11 +23,12 @@ SIZE :=
 TO :=
 TORCH :=
 UPGRADE :=
+WORKERS :=
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 NODE := tests/js/node_modules/.installed
-CHECKED := src tools tests benchmarks notebooks book/_ext course noxfile.py
+CHECKED := src tools tests benchmarks studies notebooks book/_ext course noxfile.py
 # One thread for each of the workers, which take the files of tests one by one.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile
@@ -101,7 +105,7 @@ checks: .venv/.installed $(NODE) ## of these: style, types, scripts, a strict bu
 	@$(PY) -m ruff check --quiet --output-format concise $(CHECKED)
 	@$(PY) -m ruff format --check --quiet $(CHECKED)
 	@echo "style and format are right"
-	@$(PY) -m mypy --no-error-summary src tools tests benchmarks book/_ext/*.py noxfile.py
+	@$(PY) -m mypy --no-error-summary src tools tests benchmarks studies book/_ext/*.py noxfile.py
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
@@ -136,6 +140,11 @@ recheck-runs: .venv/.installed ## compare stored runs with the present code
 # One thread, as when they were made: sums in another order lead chaotic training elsewhere.
 	@OMP_NUM_THREADS=1 $(PY) -m tools.recheck
 
+.PHONY: study
+study: .venv/.installed ## run or resume one, NAME=own-kernel, with PROFILE= CLUSTER= WORKERS= PICTURES= DEVICE=
+	@$(ONE_THREAD) $(PY) -m studies $(call quoted,NAME) $(call given,--profile ,PROFILE) $(call given,--device ,DEVICE) \
+	  $(call given,--cluster ,CLUSTER) $(call given,--workers ,WORKERS) $(call given,--pictures ,PICTURES)
+
 .PHONY: bench
 bench: .venv-bench/.installed browser ## measure speed against other libraries; QUICK=1: less
 	@$(PY) -m tools.build
@@ -149,7 +158,7 @@ gpu-check: .venv/.installed ## with a CUDA card: right, how fast, and a report o
 .PHONY: lock
 lock: .venv/.installed ## resolve requirements.lock; UPGRADE=1 takes the newest
 	@mkdir -p _build && cp requirements.lock _build/requirements.lock
-	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test \
+	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --extra book --extra study --extra test \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) \
 	  --output-file _build/requirements.lock pyproject.toml
 # A torch with CUDA brings its libraries itself, and the one without needs none. Triton is for the tests too.

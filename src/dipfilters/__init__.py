@@ -12,28 +12,30 @@ those above it in this list:
 * :mod:`~dipfilters.engines`: a separate part, see below;
 * :mod:`~dipfilters.filters`: :class:`KernelFilter` makes a kernel over a picture a linear filter, one row of
   weights a pixel, and approximates it from a few of its columns;
-* :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder` or
-  :func:`skip`, gives a network of any width by :func:`build`;
+* :mod:`~dipfilters.shift_invariant`, a separate part: a Gaussian blur and the Wiener filter, beside which every
+  other filter must show what it is worth;
+* :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder`,
+  :func:`skip`, or the hour-glass of the deep image prior, gives a network of any width by :func:`build`;
 * :mod:`~dipfilters.ntk`: the same description gives the kernel of an infinitely wide network in closed form,
   :func:`tangent_kernel`, and as a filter, :class:`TangentFilter`;
 * :mod:`~dipfilters.twicing`: :func:`twicing` iterates a filter on its own residual. :class:`SpectralTwicing`
   does so for all numbers of steps at once, and knows bias, variance and degrees of freedom, which
   :func:`measured_bias_variance` measures on draws of the noise; :func:`sure`, with its
   :func:`monte_carlo_divergence`, and :func:`discrepancy_stop` say when to stop;
-* :mod:`~dipfilters.circulant`: fed with noise, a network's filter repeats over the picture;
+* :mod:`~dipfilters.circulant`, a separate part: fed with noise, a network's filter repeats over the picture;
   :class:`NoiseFedFilter` and :class:`CirculantTwicing` take it apart by a Fourier transform, at the size of a
   photograph;
 * :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
   can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
 * :mod:`~dipfilters.empirical`, of a separate part, trained networks: the tangent kernel of a network of
-  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, and its
-  first-order expansion, :class:`LinearizedNetwork`;
+  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, also as
+  a filter, and how far it turned; its first-order expansion, :class:`LinearizedNetwork`;
 * :mod:`~dipfilters.step_inputs`, of a separate part: inputs that change during a training run,
   :func:`jittered` and :func:`masked`, from which :func:`masked_estimate` makes a picture;
 * :mod:`~dipfilters.training`, of a separate part: :func:`train` trains a network step by step, by
-  :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`; :func:`weight_change` says
-  how far the :func:`effective_weights` moved;
+  :class:`GradientDescent`, :class:`StochasticGradientDescent` or :class:`Adam`, with measures and looks on
+  the way; :func:`weight_change` says how far the :func:`effective_weights` moved;
 * :mod:`~dipfilters.stopping`, of a separate part: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
@@ -46,7 +48,8 @@ those above it in this list:
 
 The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
 other parts you can skip until you need them: ``engines`` multiplies with kernels that nobody stores, and says
-again, for speed, what the core says plainly; the four modules of trained networks are for chapters 6 and 7;
+again, for speed, what the core says plainly; ``shift_invariant`` holds baselines, and
+``circulant`` the filter with which chapter 5 ends; the four modules of trained networks are for chapters 6 and 7;
 ``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive
 figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the
 shell command that denoises a picture file.

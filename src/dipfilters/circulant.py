@@ -52,7 +52,7 @@ from dipfilters.networks import (
     Pooling,
     Resampled,
 )
-from dipfilters.ntk import white_noise_kernel
+from dipfilters.ntk import check_closed_form, white_noise_kernel
 from dipfilters.parameters import check_choice
 from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps
 
@@ -84,7 +84,8 @@ class NoiseFedFilter(Filter):
         period: q = 2^s, with s how often the network halves the picture.
 
     Raises:
-        ArchitectureError: A network with another padding, or that does not repeat; with the remedy.
+        ArchitectureError: A network with another padding, that does not repeat, or without a closed form; with
+            the remedy.
         PictureError: A height or width that q does not divide, with the next ones that it does.
         ValueError: An unknown ``normalize`` or ``parametrization``.
         MemoryBudgetError: It would take more.
@@ -107,6 +108,7 @@ class NoiseFedFilter(Filter):
         budget_gb: float = 8.0,
     ) -> None:
         check_choice("parametrization", parametrization, Parametrization)
+        check_closed_form(architecture)
         units, apart, radii = zip(*_extents(architecture.layers, 1, 0), strict=True)
         if architecture.padding != "circular" or units[-1] != 1:
             raise ArchitectureError(

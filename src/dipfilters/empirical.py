@@ -6,17 +6,28 @@ weights, and changes while they are trained; its limit for infinite width is tha
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 
-from dipfilters.filters import check_memory, lanczos_largest
+from dipfilters.filters import (
+    Decomposition,
+    Filter,
+    LowRankFilter,
+    Normalize,
+    check_memory,
+    lanczos_largest,
+)
 from dipfilters.images import check_detached, check_picture, check_shape, pixel_numbers
+from dipfilters.parameters import check_positive, check_whole
 
 Weights = dict[str, Tensor]
 Output = Callable[[Weights], Tensor]
@@ -101,17 +112,208 @@ def largest_eigenvalue(network: nn.Module, input: Float[Tensor, "C H W"]) -> flo
 
     Source: Lee and others (2019) [lee2019].
     """
-    output, product = _kernel_products(network, input)
+    return _largest_eigenvalue(*_kernel_products(network, input))
 
-    def matvec(vector: np.ndarray) -> np.ndarray:
-        picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
-        return product(picture).flatten().double().cpu().numpy()
 
-    # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
-    start = np.linspace(1.0, 1.5, output.numel())
-    if not matvec(start).any():
-        raise ValueError("the tangent kernel is 0, as that of a black input is; add a constant to the input")
-    return lanczos_largest(matvec, start, 8, 1e-3)
+class JacobianFilter(Filter):
+    """The filter matrix W of a network as it is: of finite width, with the weights it has now.
+
+    ::
+
+        K = J Jᵀ,   W = K / λ_max(K)   normalize="spectral", the step 1/λ_max of gradient descent
+                    W = η K            normalize=η
+
+    Nothing of the size of J is stored. Twicing with W is what gradient descent would do if the kernel stayed
+    as it is; :class:`dipfilters.LanczosTwicing` needs no more than its products. The output's O channels are
+    taken one below the other, as one picture of O·H rows: unlike the limit of infinite width, a network of
+    finite width mixes them.
+
+    Args:
+        network: Takes (1, C, H, W), gives (1, O, H, W): any torch module. Its weights are copied.
+        input: Its input.
+        normalize: As above, or ``"rows"``.
+
+    Raises:
+        PictureError, ValueError: As :func:`tangent_product`.
+
+    Cost: for each column of a product about five forward passes of the network, in its dtype; for the matrix
+    O·H·W of them. In float32 eigenvalues below 1e-6 of the largest are rounding.
+
+    Source: Novak and others (2020) [novak2020].
+    """
+
+    def __init__(
+        self, network: nn.Module, input: Float[Tensor, "C H W"], *, normalize: Normalize = "spectral"
+    ) -> None:
+        self._output, self._product_with = _kernel_products(network, input)
+        outputs, height, width = self._output.shape
+        super().__init__((outputs * height, width), normalize, self._output.device)
+
+    @cached_property
+    def scale(self) -> float:
+        """The factor η of W = η K; 1 for a row-normalised filter."""
+        if self.normalize != "spectral":
+            return 1.0 if self.normalize == "rows" else float(self.normalize)
+        return 1.0 / _largest_eigenvalue(self._output, self._product_with)
+
+    def _reference_product(self, columns: Tensor) -> Tensor:
+        pictures = columns.T.reshape(-1, *self._output.shape).to(self._output)
+        return torch.stack([self._product_with(one).flatten() for one in pictures], dim=1).to(columns)
+
+    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
+        units = F.one_hot(torch.as_tensor(pixels, device=self._ones.device), len(self._ones))
+        return self._reference_product(units.T.to(self._ones))
+
+    def _kernel_diagonal(self) -> Tensor:
+        return self._reference_matrix().diagonal()
+
+    def _reference_matrix(self) -> Tensor:
+        return self._kernel_columns(range(len(self._ones)))
+
+
+def krylov_filter(
+    filter: Filter, pictures: Float[Tensor, "C H W"], products: int, *, normalize: Normalize = "spectral"
+) -> KrylovFilter:
+    """A filter as some pictures see it in their first products: of low rank, for all steps at once.
+
+    ::
+
+        K ≈ V T Vᵀ,   T = Vᵀ K V,   V an orthonormal basis of Y, K Y, …, K^{m−1} Y
+
+    with the pictures as the columns of Y. Twicing of these pictures with it is what m steps of block Lanczos
+    give. :class:`dipfilters.SpectralTwicing` then has any number of steps at no cost, where
+    :class:`dipfilters.LanczosTwicing` bounds the error but adds a term for each step: it is meant for the
+    filters of networks fed with noise, whose best steps come after 1e8.
+
+    Args:
+        filter: W, symmetric.
+        pictures: The pictures, one a channel.
+        products: m.
+        normalize: Of the result, as for any filter.
+
+    Raises:
+        PictureError: Not pictures of the filter's shape.
+        ValueError: No product; a filter with normalised rows.
+
+    Cost: m products with all pictures, 4 (C m)² N operations.
+
+    Source: Lanczos (1950) [lanczos1950].
+    """
+    check_picture(pictures, "pictures")
+    check_shape("pictures", pictures.shape[1:], filter.shape, "the filter")
+    check_whole("products", products, 1)
+    if not filter.symmetric:
+        raise ValueError("the filter's rows are normalised, and it is not symmetric; use another normalize")
+    block = torch.linalg.qr(pictures.flatten(1).T.to(filter.weights))[0]
+    basis, images = block[:, :0], block[:, :0]
+    for _ in range(min(products, len(block) // block.shape[1])):  # as many columns as pixels span everything
+        image = filter.times_kernel(block)
+        basis, images = torch.cat([basis, block], 1), torch.cat([images, image], 1)
+        block = image
+        for _ in range(3):  # where hardly anything is left, what is must be made orthogonal once more
+            block = torch.linalg.qr(block - basis @ (basis.T @ block))[0]
+    inner = basis.T @ images
+    values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+    return KrylovFilter(values.clamp_min(0).flip(0), (basis @ vectors).flip(1), filter.shape, normalize)
+
+
+class KrylovFilter(LowRankFilter):
+    """K = V diag(λ) Vᵀ with orthonormal columns V, as :func:`krylov_filter` finds them.
+
+    Eigenvalues down to rounding are kept: after so many steps they count.
+    """
+
+    def __init__(
+        self,
+        values: Float[Tensor, " m"],
+        vectors: Float[Tensor, "N m"],
+        shape: tuple[int, int],
+        normalize: Normalize,
+    ) -> None:
+        super().__init__(vectors * values.sqrt(), shape, normalize=normalize)
+        self._values, self._vectors = values, vectors
+        if normalize == "spectral":
+            self.learn_scale(1.0 / float(values[0]))
+
+    def decomposition(self, *, budget_gb: float = 4.0) -> Decomposition:
+        """The eigenvalues of W, the largest first, with eigenvectors: they are at hand."""
+        if not self.symmetric:
+            return super().decomposition(budget_gb=budget_gb)
+        return Decomposition(self._values * self.scale, self._vectors, self._vectors)
+
+
+def turn(before: Float[Tensor, "N m"], after: Float[Tensor, "N m"]) -> float:
+    """How far a kernel, or some of its columns, turned: the sine of the angle between both.
+
+    ::
+
+        √(1 − cos²),   cos = ⟨A, B⟩ / ‖A‖ ‖B‖,   each column less its mean
+
+    Scale and brightness do not count: 0 where one is a multiple of the other, 1 where both are orthogonal.
+
+    Raises:
+        ValueError: Columns of unlike shape, or all constant.
+    """
+    if before.shape != after.shape:
+        shapes = f"{tuple(before.shape)} and {tuple(after.shape)}"
+        raise ValueError(f"before and after must have the same columns, got {shapes}")
+    a, b = (kernel.double() - kernel.double().mean(0) for kernel in (before, after))
+    norms = float(a.norm() * b.norm())
+    if norms == 0:
+        raise ValueError("before or after is constant in each column, and has no angle")
+    cosine = float((a * b).sum()) / norms
+    return math.sqrt(max(0.0, 1.0 - cosine**2))
+
+
+def detail_over_noise(
+    filter: Filter,
+    clean: Float[Tensor, "C H W"],
+    *,
+    generator: torch.Generator,
+    draws: int = 8,
+    spread: float = 2.0,
+) -> float:
+    """How many times as soon a filter lets in the fine detail of a picture as white noise.
+
+    ::
+
+        (dᵀ W d / dᵀ d) / (mean over draws of nᵀ W n / nᵀ n),   d = x − blurred x,   n ~ N(0, I)
+
+    Detail and noise are each less their mean. It is 1 for a filter that does not tell them apart, such as
+    W = I.
+
+    Args:
+        filter: W.
+        clean: x, of the filter's shape; of a filter over several channels, those one below the other, each
+            channel blurred by itself.
+        generator: The source of n.
+        draws: How many n.
+        spread: The standard deviation of the blur in pixels.
+
+    Raises:
+        PictureError: Not a picture of the filter's shape.
+        ValueError: A spread that is not positive; no draw; a picture without detail, or a filter that lets in
+            no noise.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    check_picture(clean, "clean")
+    check_positive("spread", spread)
+    check_whole("draws", draws, 1)
+    shape = (len(clean) * clean.shape[1], clean.shape[2])
+    check_shape("clean", shape, filter.shape, "the filter")
+    picture = clean.detach().cpu().double()
+    detail = picture - torch.from_numpy(gaussian_filter(picture.numpy(), (0, spread, spread)))
+    noises = torch.randn(
+        draws, *clean.shape, generator=generator, dtype=torch.float64, device=generator.device
+    )
+    probes = torch.cat([detail[None], noises.cpu()])
+    probes = (probes - probes.mean((1, 2, 3), keepdim=True)).reshape(-1, *shape).to(clean.device)
+    gains = (probes * filter.apply(probes)).sum((1, 2)) / probes.square().sum((1, 2))
+    ratio = float(gains[0] / gains[1:].mean())
+    if not 0 < abs(ratio) < math.inf:
+        raise ValueError(f"detail over noise is {ratio}: the picture has no detail, or the filter is 0")
+    return ratio
 
 
 class LinearizedNetwork(nn.Module):
@@ -162,6 +364,20 @@ class _Kept(nn.Module):
         return dict(zip(self.names, self.buffers(), strict=True))
 
 
+def _largest_eigenvalue(output: Tensor, product: Callable[[Tensor], Tensor]) -> float:
+    """λ_max of J Jᵀ by its products, to one thousandth."""
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        picture = torch.from_numpy(vector.reshape(output.shape)).to(output)
+        return product(picture).flatten().double().cpu().numpy()
+
+    # A fixed start makes it the same at every call; the slope, orthogonal to no eigenvector but by accident.
+    start = np.linspace(1.0, 1.5, output.numel())
+    if not matvec(start).any():
+        raise ValueError("the tangent kernel is 0, as that of a black input is; add a constant to the input")
+    return lanczos_largest(matvec, start, 8, 1e-3)
+
+
 def _split(network: nn.Module) -> tuple[Weights, Weights]:
     """The weights that require a gradient, and all other numbers of the network, detached."""
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
@@ -185,10 +401,10 @@ def _derivative(function: Output, weights: Weights, move: Weights) -> tuple[Tens
 
 
 def _kernel_products(network: nn.Module, input: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The output, (O, H, W), and the map v ↦ J Jᵀ v."""
+    """The output, (O, H, W), and the map v ↦ J Jᵀ v, with the weights of now whatever happens to them."""
     check_picture(input, "input")
     check_detached(input, "input")
-    trained, frozen = _split(network)
+    trained, frozen = ({name: w.clone() for name, w in part.items()} for part in _split(network))
     function = _function(network, frozen, input[None])
     output, pull = vjp(function, trained)[:2]
 

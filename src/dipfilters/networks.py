@@ -57,7 +57,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Activation:
-    """The leaky ReLU max(u, αu) with slope α, the ReLU for α = 0, right after a convolution."""
+    """The leaky ReLU max(u, αu) with slope α, the ReLU for α = 0, after a convolution, normalised or not."""
 
     slope: float = 0.0
 
@@ -68,6 +68,14 @@ class Activation:
 @dataclass(frozen=True)
 class Pooling:
     """The mean over 2×2 pixels; an odd last row or column is dropped."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Batch normalisation: each channel less its mean over the pixels, by their standard deviation, γ and β.
+
+    No closed form knows it, since it ties each pixel to all others.
+    """
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Resampled:
             )
 
 
-Layer = Convolution | Activation | Pooling | Resampled
+Layer = Convolution | Normalisation | Activation | Pooling | Resampled
 
 
 @dataclass(frozen=True)
@@ -112,15 +120,18 @@ class Architecture:
         padding: What convolutions see beyond the border.
         pad_once: Pad the input once by the whole receptive radius, and convolve without padding from there
             on; only for networks without strides, pooling or skips.
+        sigmoid: Add a constant to each channel of the output, trained as well, and take the sigmoid.
     """
 
     layers: tuple[Layer, ...]
     padding: Padding
     pad_once: bool = False
+    sigmoid: bool = False
 
     def __post_init__(self) -> None:
         _check_order(self.layers)
-        if not self.layers or not all(isinstance(self.layers[end], Convolution) for end in (0, -1)):
+        first, last = (self.layers[0], self.layers[-1]) if self.layers else (None, None)
+        if not (isinstance(first, Convolution | Resampled) and isinstance(last, Convolution)):
             raise ArchitectureError("a network must begin and end with a convolution")
         check_choice("padding", self.padding, Padding)
         if self.pad_once and not _is_plain(self.layers):
@@ -133,7 +144,12 @@ class Architecture:
 
     def convolutions(self) -> Iterator[Convolution]:
         """The convolutions, in the order in which a built network holds them."""
-        return _convolutions(self.layers)
+        return (layer for layer in _every(self.layers) if isinstance(layer, Convolution))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether there is batch normalisation anywhere."""
+        return any(isinstance(layer, Normalisation) for layer in _every(self.layers))
 
     def train_only(self, trained: Sequence[bool]) -> Architecture:
         """The same network with only some of its convolutions trained, in the order of ``convolutions``.
@@ -218,9 +234,49 @@ def skip(scales: int, kernel_size: int, *, side_channels: float = 1.0, **options
     return autoencoder(scales, kernel_size, side_channels=side_channels, **options)
 
 
+def hour_glass(
+    scales: int = 5,
+    *,
+    side_channels: float | None = 4 / 128,
+    normalised: bool = True,
+    sigmoid: bool = True,
+    up: Upsampling = "clamped",
+) -> Architecture:
+    """The network of the deep image prior as published, whose width is 128.
+
+    At each scale a 1×1 skip branch; a 3×3 convolution of stride 2 and another one, the next scale, and
+    bilinear upsampling; both set side by side, then a 3×3 and a 1×1 convolution. After each convolution but
+    the last, and where branches meet, batch normalisation; leaky ReLUs of slope 0.2; each layer mirrors the
+    border. Constants before a normalisation are left out, since it takes them away.
+
+    Args:
+        scales: How often the size is halved.
+        side_channels: Channels of a skip branch as a multiple of the width; None for no branch.
+        normalised: Batch normalisation, with which there is no closed form.
+        sigmoid: At the end; with which there is none either.
+        up: How the size is doubled.
+
+    Raises:
+        ValueError: As :func:`autoencoder`.
+
+    Source: Ulyanov, Vedaldi and Lempitsky (2018) [ulyanov2018].
+    """
+    norm: tuple[Layer, ...] = (Normalisation(),) if normalised else ()
+
+    def block(size: int, stride: int = 1, channels: float = 1.0) -> tuple[Layer, ...]:
+        return Convolution(size, stride, channels), *norm, Activation(0.2)
+
+    side = None if side_channels is None else block(1, channels=side_channels)
+    layers: tuple[Layer, ...] = ()
+    for _ in range(check_whole("scales", scales, 1)):
+        inner = (*block(3, 2), *block(3), *layers)
+        layers = (Resampled(inner, up, side), *norm, *block(3), *block(1))
+    return Architecture((*layers, Convolution(1)), "reflect", sigmoid=sigmoid)
+
+
 def _check_order(layers: tuple[Layer, ...]) -> None:
     for before, layer in zip((None, *layers), layers, strict=False):
-        if isinstance(layer, Activation) and not isinstance(before, Convolution):
+        if isinstance(layer, Activation) and not isinstance(before, Convolution | Normalisation):
             raise ArchitectureError("an activation must stand right after a convolution")
         if isinstance(layer, Resampled):
             _check_order(layer.inner)
@@ -228,16 +284,17 @@ def _check_order(layers: tuple[Layer, ...]) -> None:
 
 
 def _is_plain(layers: tuple[Layer, ...]) -> bool:
-    """Whether there are only convolutions of stride 1 and activations."""
-    return all(isinstance(x, Activation) or (isinstance(x, Convolution) and x.stride == 1) for x in layers)
+    """Whether there are only convolutions of stride 1 and what keeps each pixel in its place."""
+    kept = Activation | Normalisation
+    return all(isinstance(x, kept) or (isinstance(x, Convolution) and x.stride == 1) for x in layers)
 
 
-def _convolutions(layers: tuple[Layer, ...]) -> Iterator[Convolution]:
+def _every(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    """The layers, and those inside them."""
     for layer in layers:
-        if isinstance(layer, Convolution):
-            yield layer
-        elif isinstance(layer, Resampled):
-            yield from _convolutions((*layer.inner, *(layer.side or ())))
+        yield layer
+        if isinstance(layer, Resampled):
+            yield from _every((*layer.inner, *(layer.side or ())))
 
 
 def _with_flags(layers: tuple[Layer, ...], flags: Iterator[bool]) -> tuple[Layer, ...]:
@@ -336,6 +393,17 @@ class _Function(nn.Module):
         return self.function(image)
 
 
+class _Sigmoid(nn.Module):
+    """The sigmoid of each channel and a constant of its own."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1, device=device))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(image + self.bias)
+
+
 class _Around(nn.Module):
     """The module of a :class:`Resampled`."""
 
@@ -403,6 +471,10 @@ def build(
                 outputs = max(1, round(layer.channels * width))
                 sequence.append(convolution(layer, channels, outputs, gain))
                 channels = outputs
+            elif isinstance(layer, Normalisation):
+                # With the statistics of the one picture, always: there is no other to learn them from.
+                norm = nn.BatchNorm2d(channels, track_running_stats=False, device=generator.device)
+                sequence.append(norm)
             elif isinstance(layer, Activation):
                 sequence.append(nn.LeakyReLU(layer.slope))
             elif isinstance(layer, Pooling):
@@ -417,6 +489,8 @@ def build(
     network, inputs = modules(architecture.layers[:-1], channels)
     *_, last = architecture.convolutions()
     network.append(convolution(last, inputs, outputs, gain=1.0))
+    if architecture.sigmoid:
+        network.append(_Sigmoid(outputs, generator.device))
     if architecture.pad_once:
         network.insert(0, _Function(partial(pad, radius=architecture.radius, padding=architecture.padding)))
     return network

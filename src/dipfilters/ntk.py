@@ -40,11 +40,13 @@ from dipfilters.kernels import cosine_of_angle, kappa0, kappa1, leaky_relu_weigh
 from dipfilters.networks import (
     Activation,
     Architecture,
+    ArchitectureError,
     Convolution,
     Layer,
     Merge,
     Parametrization,
     Pooling,
+    Resampled,
     Upsampling,
     pool,
     upsample,
@@ -247,7 +249,26 @@ def kernel_program(architecture: Architecture, parametrization: Parametrization)
     return KernelProgram(tuple(stages), "theta")
 
 
+def check_closed_form(architecture: Architecture) -> None:
+    """Refuse a network whose kernel has no closed form.
+
+    Raises:
+        ArchitectureError: Batch normalisation or a sigmoid, with the reason.
+    """
+    if architecture.normalised:
+        raise ArchitectureError(
+            "batch normalisation divides by what all pixels have in common, and has no kernel in closed "
+            "form; describe the network without, or take the kernel of one network by JacobianFilter"
+        )
+    if architecture.sigmoid:
+        raise ArchitectureError(
+            "the slope of a sigmoid changes with the output, and so does the tangent kernel; describe the "
+            "network with sigmoid=False"
+        )
+
+
 def _padded(architecture: Architecture, image: Tensor) -> Tensor:
+    check_closed_form(architecture)
     check_picture(image)
     check_detached(image, "image")
     return pad(image.double()[None], architecture.radius, architecture.padding)[0]
@@ -271,6 +292,7 @@ def _through(
         elif isinstance(layer, Pooling):
             state = _resampled(pool, state)
         else:
+            assert isinstance(layer, Resampled)  # batch normalisation was refused
             size = (state.sigma.shape[2], state.sigma.shape[3])
             below = _through(layer.inner, state, padding, parametrization)
             h, w = below.sigma.shape[2:]

@@ -7,9 +7,11 @@ kernel Theta stays as it is, gradient descent with the step η is twicing with t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,9 +19,11 @@ from torch import Tensor, nn
 from dipfilters.empirical import largest_eigenvalue
 from dipfilters.images import check_picture, check_shape
 from dipfilters.networks import ScaledConvolution
-from dipfilters.parameters import check_positive, check_share, check_whole
+from dipfilters.parameters import check_choice, check_positive, check_share, check_whole
 from dipfilters.step_inputs import StepInput, StepInputs
 from dipfilters.twicing import DivergenceError
+
+Shared = Literal["none", "layer", "all"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,17 @@ class GradientDescent:
         v ← μ v + ∂loss/∂w,   w ← w − η v
 
     The step η is 1/λ_max of the tangent kernel at the start if it is None. A gradient that stays moves the
-    weights by η/(1 − μ) a step in the end.
+    weights by η/(1 − μ) a step in the end. ``factors`` as for :class:`Adam`.
     """
 
     step: float | None = None
     momentum: float = 0.0
+    factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_step(self.step)
         check_share("momentum", self.momentum)
+        _check_factors(self.factors)
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,18 @@ class Adam:
     β₁ = 0 leaves the second moment only, β₁ = β₂ = 0 the sign of the gradient: w ← w − η sign(g). Momentum
     only, without the division, is :class:`GradientDescent` with a momentum.
 
+    The second moment may be shared: v ← β₂ v + (1 − β₂) mean g², the mean over one tensor of weights with
+    ``shared="layer"``, and over all weights with ``"all"``. Then the step has the direction of m layer by
+    layer, or as a whole, and its length alone is adapted: with β₁ = β₂ = 0, gradient descent normalised so
+    that weights move by η in the root mean square, w ← w − η g/√(mean g²).
+
     Attributes:
         step: η.
         first_moment: β₁.
         second_moment: β₂, which cannot be 0 alone: ``m/|g|`` has no bound.
+        shared: Over which weights the second moment is averaged; ``"none"`` is Adam.
+        factors: What η is multiplied by, for each tensor of trained weights in the network's order, such as
+            :func:`width_factors` gives; none is 1 for all.
 
     Source: Kingma and Ba (2015) [kingma2015].
     """
@@ -81,11 +95,15 @@ class Adam:
     step: float = 1e-3
     first_moment: float = 0.9
     second_moment: float = 0.999
+    shared: Shared = "none"
+    factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_positive("step", self.step)
         check_share("first_moment", self.first_moment)
         check_share("second_moment", self.second_moment)
+        check_choice("shared", self.shared, Shared)
+        _check_factors(self.factors)
         if self.second_moment == 0 < self.first_moment:
             raise ValueError(
                 f"second_moment must not be 0 beside first_moment={self.first_moment:g}, which leaves steps "
@@ -99,6 +117,42 @@ Optimizer = GradientDescent | StochasticGradientDescent | Adam
 def _check_step(step: float | None) -> None:
     if step is not None:
         check_positive("step", step)
+
+
+def _check_factors(factors: tuple[float, ...]) -> None:
+    for factor in factors:
+        check_positive("each of factors", factor)
+
+
+def width_factors(
+    network: nn.Module, width: int, powers: tuple[float, float, float], *, base: int = 32
+) -> tuple[float, ...]:
+    """Factors of the step by which a law in the width holds: 1 at the width ``base``.
+
+    ::
+
+        (c/c₀)^a for the first convolution, (c/c₀)^b for those between, (c/c₀)^d for the last
+
+    In the standard parametrisation (−1, −1, −1) lets Adam move the features by as much at every width, and
+    (−1/2, −3/2, −1) the output, so that the features come to rest as c grows.
+
+    Args:
+        network: From :func:`dipfilters.build`.
+        width: c.
+        powers: a, b, d.
+        base: c₀.
+
+    Raises:
+        ValueError: A width or base below 1; fewer than two trained convolutions.
+
+    Source: Yang and Littwin (2023) [yang2023].
+    """
+    ratio = check_whole("width", width, 1) / check_whole("base", base, 1)
+    count = sum(weight.requires_grad for weight in network.parameters())
+    if count < 2:
+        raise ValueError(f"the network must have two trained convolutions at least, got {count}")
+    first, hidden, last = (ratio**power for power in powers)
+    return (first, *[hidden] * (count - 2), last)
 
 
 @dataclass(frozen=True)
@@ -193,12 +247,49 @@ def train(
 
 def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
+    step = optimizer.step
+    if step is None:
+        step = 1.0 / largest_eigenvalue(network, input)
+    factors = () if isinstance(optimizer, StochasticGradientDescent) else optimizer.factors
+    if factors and len(factors) != len(weights):
+        raise ValueError(f"factors must be one for each of {len(weights)} tensors, got {len(factors)}")
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if factors:
+        groups = [{"params": [w], "lr": step * f} for w, f in zip(weights, factors, strict=True)]
     if isinstance(optimizer, Adam):
         moments = float(optimizer.first_moment), float(optimizer.second_moment)  # torch refuses a 0 for 0.0
-        return torch.optim.Adam(weights, lr=optimizer.step, betas=moments)
-    step = 1.0 / largest_eigenvalue(network, input) if optimizer.step is None else optimizer.step
+        if optimizer.shared != "none":
+            return _SharedAdam(groups, step, moments, optimizer.shared)
+        return torch.optim.Adam(groups, lr=step, betas=moments)
     momentum = optimizer.momentum if isinstance(optimizer, GradientDescent) else 0.0
-    return torch.optim.SGD(weights, lr=step, momentum=momentum)
+    return torch.optim.SGD(groups, lr=step, momentum=momentum)
+
+
+class _SharedAdam(torch.optim.Optimizer):
+    """Adam with one second moment for each tensor, or for all weights."""
+
+    def __init__(
+        self, groups: list[dict[str, Any]], step: float, moments: tuple[float, float], shared: Shared
+    ) -> None:
+        super().__init__(groups, {"lr": step})
+        self._moments, self._shared, self._number = moments, shared, 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step, from the gradients of now."""
+        self._number += 1
+        first, second = self._moments
+        weights = [(w, group["lr"]) for group in self.param_groups for w in group["params"]]
+        squares = [w.grad.square().sum() for w, _ in weights]
+        counts = [w.numel() for w, _ in weights]
+        if self._shared == "all":
+            squares, counts = [sum(squares)] * len(weights), [sum(counts)] * len(weights)
+        for (weight, step), square, count in zip(weights, squares, counts, strict=True):
+            state = self.state[weight]
+            state["m"] = first * state.get("m", 0.0) + (1 - first) * weight.grad
+            state["v"] = second * state.get("v", 0.0) + (1 - second) * square / count
+            scale = (state["v"] / (1 - second**self._number)).sqrt() + 1e-8
+            weight -= step / (1 - first**self._number) * state["m"] / scale
 
 
 def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generator | None) -> Tensor:
@@ -213,6 +304,52 @@ def _objective(residual: Tensor, optimizer: Optimizer, generator: torch.Generato
     order = torch.randperm(count, generator=generator, device=generator.device)
     batch = order[: optimizer.batch].to(residual.device)
     return 0.5 * count / optimizer.batch * pixels[:, batch].square().sum()
+
+
+Measure = Callable[[TrainingStep], Any]
+
+
+def follow(
+    run: Iterable[TrainingStep],
+    *,
+    every: Mapping[str, Measure],
+    at: Mapping[str, Measure] | None = None,
+    looks: Collection[int] = (),
+    until: Measure | None = None,
+) -> dict[str, np.ndarray]:
+    """Go through a run, and measure it as it goes.
+
+    Args:
+        run: What :func:`train` gives; measures may look at the network, whose weights are those of the step.
+        every: Measures of every step, such as ``{"psnr": lambda step: psnr(step.estimate, clean)}``. Each
+            gives a number, an array or a tensor, always of one shape.
+        at: Measures that are taken at ``looks`` alone.
+        looks: Numbers of steps.
+        until: The run ends after the first step of which this is true.
+
+    Returns:
+        What each measure gave, one entry a step or look, as arrays; ``"steps"`` and ``"looks"`` hold the
+        numbers of those.
+
+    Raises:
+        ValueError: A measure of one of these two names.
+
+    Cost: that of the run and of the measures.
+    """
+    named = {**every, **(at or {})}
+    if taken := {"steps", "looks"} & named.keys():
+        raise ValueError(f"a measure must not be called {taken.pop()!r}, which holds the numbers of steps")
+    seen: dict[str, list[Any]] = {name: [] for name in ("steps", "looks", *named)}
+    for step in run:
+        now = {"steps": lambda step: step.number, **every}
+        if step.number in looks:
+            now |= {"looks": lambda step: step.number, **(at or {})}
+        for name, measure in now.items():
+            value = measure(step)
+            seen[name].append(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        if until is not None and until(step):
+            break
+    return {name: np.array(values) for name, values in seen.items()}
 
 
 @dataclass(frozen=True)
