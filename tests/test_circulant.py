@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,15 @@ from dipfilters import (
     vanilla,
 )
 from dipfilters.filters import MemoryBudgetError
-from dipfilters.networks import Activation, Architecture, ArchitectureError, Convolution, Pooling, Resampled
+from dipfilters.networks import (
+    Activation,
+    Architecture,
+    ArchitectureError,
+    Convolution,
+    Pooling,
+    Resampled,
+    hour_glass,
+)
 from dipfilters.twicing import DivergenceError
 from tests.engines.test_products import Held
 from tests.filter_contract import FilterContract
@@ -275,6 +284,8 @@ def test_networks_whose_kernel_does_not_repeat_are_refused_with_the_remedy():
         network = Architecture((C(3), A, Resampled(inner, "bilinear"), C(1)), "circular")
         with refused(ArchitectureError, once.format(factor, "bilinear")):
             NoiseFedFilter((16, 16), network)
+    with refused(ArchitectureError, "batch normalisation divides by what all pixels have in common"):
+        NoiseFedFilter((64, 64), replace(hour_glass(), padding="circular"))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ those above it in this list:
 * :mod:`~dipfilters.engines`: a separate part, see below;
 * :mod:`~dipfilters.filters`: :class:`KernelFilter` makes a kernel over a picture a linear filter, one row of
   weights a pixel, and approximates it from a few of its columns;
-* :mod:`~dipfilters.shift_invariant`, a separate part: a Gaussian blur and the Wiener filter, beside which every
-  other filter must show what it is worth;
+* :mod:`~dipfilters.shift_invariant`, a separate part: a Gaussian blur and the Wiener filter, beside which
+  every other filter must show what it is worth;
 * :mod:`~dipfilters.networks`: one description of an architecture, :func:`vanilla`, :func:`autoencoder`,
   :func:`skip`, or the hour-glass of the deep image prior, gives a network of any width by :func:`build`;
 * :mod:`~dipfilters.ntk`: the same description gives the kernel of an infinitely wide network in closed form,
@@ -48,11 +48,11 @@ those above it in this list:
 
 The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
 other parts you can skip until you need them: ``engines`` multiplies with kernels that nobody stores, and says
-again, for speed, what the core says plainly; ``shift_invariant`` holds baselines, and
-``circulant`` the filter with which chapter 5 ends; the four modules of trained networks are for chapters 6 and 7;
-``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive
-figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the
-shell command that denoises a picture file.
+again, for speed, what the core says plainly; ``shift_invariant`` holds baselines, and ``circulant`` the
+filter with which chapter 5 ends; the four modules of trained networks are for chapters 6 and 7; ``records``
+keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive figures;
+``checks`` tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the shell
+command that denoises a picture file.
 """
 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing

@@ -84,8 +84,8 @@ class NoiseFedFilter(Filter):
         period: q = 2^s, with s how often the network halves the picture.
 
     Raises:
-        ArchitectureError: A network with another padding, that does not repeat, or without a closed form; with
-            the remedy.
+        ArchitectureError: A network with another padding, that does not repeat, or without a closed form;
+            with the remedy.
         PictureError: A height or width that q does not divide, with the next ones that it does.
         ValueError: An unknown ``normalize`` or ``parametrization``.
         MemoryBudgetError: It would take more.
