@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -339,7 +340,7 @@ def test_effective_weights_are_copies_that_know_the_parametrisation():
         ),
         (lambda: width_factors(small(), 0, (1.0, 1.0, 1.0)), "width must be a whole number and at least 1"),
         (
-            lambda: follow([], every={"steps": len}),
+            lambda: follow([], every={"steps": id}),
             "a measure must not be called 'steps', which holds the nu",
         ),
     ],
@@ -365,8 +366,9 @@ def test_runs_that_cannot_be_are_refused_before_the_first_step():
         next(start(target=image[:, :5]))
     with refused(ValueError, "factors must be one for each of 3 tensors, got 1"):
         list(start(optimizer=Adam(factors=(1.0,))))
+    unknown: Any = "some"
     with annotations_off(), refused(ValueError, "shared must be one of 'none', 'layer', 'all', got 'some'"):
-        Adam(shared="some")
+        Adam(shared=unknown)
     with refused(ValueError, "batch must not exceed the 42 pixels of the picture, got 43"):
         list(start(optimizer=StochasticGradientDescent(43), generator=generator(0)))
 
