@@ -19,6 +19,7 @@ from dipfilters import (
     Adam,
     ExponentialAverage,
     KernelFilter,
+    LinearizedNetwork,
     SpectralTwicing,
     WindowedVariance,
     add_noise,
@@ -38,7 +39,9 @@ from dipfilters import (
     train,
     twicing,
 )
+from dipfilters.empirical import JacobianFilter
 from dipfilters.engines import batched
+from dipfilters.shift_invariant import gaussian_blur, wiener
 from tests.samples import KERNELS, generator, picture
 from tools.errors import BookError
 
@@ -54,8 +57,9 @@ def network(x: torch.Tensor) -> torch.nn.Module:
     return build(skip(1, 3), channels=1, width=4, generator=generator(0)).double().to(x.device)
 
 
-def trained(x: torch.Tensor, **options: Any) -> torch.Tensor:
-    *_, last = train(network(x), x, x, optimizer=Adam(), steps=2, subtract_start=False, **options)
+def trained(x: torch.Tensor, *, of: Any = lambda network: network, **changes: Any) -> torch.Tensor:
+    options: Any = {"optimizer": Adam(), "steps": 2, "subtract_start": False} | changes
+    *_, last = train(of(network(x)), x, x, **options)
     return last.estimate
 
 
@@ -87,6 +91,11 @@ WORK: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "divergence": lambda x: monte_carlo_divergence(lambda y: y**2, x, generator=generator(1)),
     "discrepancy": lambda x: discrepancy_stop(torch.stack([0 * x, x]), x, 0.1) * x,
     "trained": trained,
+    "trained, linearised": lambda x: trained(x, of=LinearizedNetwork),
+    "trained, one length": lambda x: trained(x, optimizer=Adam(shared="all")),
+    "kernel as a filter": lambda x: JacobianFilter(network(x), x).apply(x),
+    "blur": lambda x: gaussian_blur((8, 9), 1.0, device=x.device).apply(x),
+    "wiener": lambda x: wiener(x, 0.1).apply(x),
     "masked": lambda x: trained(x, step_inputs=masked(x)),
     "jittered": lambda x: trained(x, step_inputs=jittered(x, generator=generator(0))),
     "masked estimate": lambda x: masked_estimate(network(x), x),

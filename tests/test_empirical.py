@@ -7,21 +7,33 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from dipfilters import (
+    Adam,
+    LanczosTwicing,
     LinearizedNetwork,
     PictureError,
+    SpectralTwicing,
     autoencoder,
     build,
+    discrepancy_stop,
     empirical_tangent_kernel,
     largest_eigenvalue,
     skip,
+    step_grid,
+    sure,
     tangent_kernel,
     tangent_product,
+    train,
     vanilla,
 )
+from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, turn
 from dipfilters.filters import MemoryBudgetError
-from tests.samples import generator, picture, refused
+from dipfilters.networks import hour_glass
+from dipfilters.shift_invariant import CosineFilter, gaussian_blur
+from tests.filter_contract import FilterContract
+from tests.samples import annotations_off, flat_and_textured, generator, picture, refused
 
 NETWORKS = {
     "vanilla": vanilla(2, 3),
@@ -129,6 +141,100 @@ def test_the_error_of_deep_networks_falls_like_that_too(architecture):
     assert error < 0.06
 
 
+# --------------------------------------------------------------------------- the kernel as a filter
+
+
+class TestJacobianFilter(FilterContract):
+    image = picture(2, 6, 7)
+
+    def make(self, normalize):
+        return JacobianFilter(small("skip"), self.image, normalize=normalize)
+
+    def kernel(self):
+        rows = jacobian(small("skip"), self.image)
+        return (rows @ rows.T).numpy()
+
+    tolerance = 1e-6  # λ_max to a thousandth of Lanczos' tolerance squared; products alone agree to 1e-12
+
+
+class TestKrylovFilterOfEverything(FilterContract):
+    """As many products as there are pixels span them all."""
+
+    image = picture(1, 6, 7)
+    tolerance = 1e-9
+
+    def make(self, normalize):
+        filter = JacobianFilter(small("autoencoder"), picture(2, 6, 7), normalize=1.0)
+        return krylov_filter(filter, self.image, 42, normalize=normalize)
+
+    def kernel(self):
+        rows = jacobian(small("autoencoder"), picture(2, 6, 7))
+        return (rows @ rows.T).numpy()
+
+
+def test_channels_stand_one_below_the_other():
+    network, image = small("skip", outputs=3), picture(2, 6, 7)
+    filter, rows = JacobianFilter(network, image, normalize=1.0), jacobian(network, image)
+    assert filter.shape == (18, 7)
+    assert torch.allclose(filter.dense(), rows @ rows.T, rtol=0, atol=1e-12 * float(rows.square().sum()))
+
+
+def test_the_filter_keeps_the_weights_of_its_making():
+    network, image = small("vanilla"), picture(2, 6, 7)
+    filter = JacobianFilter(network, image, normalize=1.0)
+    before = filter.apply(picture(1, 6, 7))
+    list(train(network, image, picture(1, 6, 7, seed=3), optimizer=Adam(0.1), steps=3))
+    assert torch.equal(filter.apply(picture(1, 6, 7)), before)
+    assert not torch.allclose(JacobianFilter(network, image, normalize=1.0).apply(picture(1, 6, 7)), before)
+
+
+def test_twicing_and_its_stops_work_on_any_module():
+    """Batch normalisation and a sigmoid, which no closed form knows."""
+    network = build(hour_glass(2), channels=4, outputs=1, width=6, generator=generator(1)).double()
+    clean = flat_and_textured(1, 16, 16)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=generator(2), dtype=torch.float64)
+    filter = JacobianFilter(network, picture(4, 16, 16))
+    dense = SpectralTwicing(filter)
+    steps = step_grid(3000, 20)
+    path = dense.estimate(noisy, steps)
+    lanczos = LanczosTwicing(filter, noisy, last=3000, tolerance=1e-6, max_products=256).estimate(steps)
+    assert torch.allclose(lanczos, path, rtol=0, atol=1e-4)
+    low = SpectralTwicing(krylov_filter(filter, torch.cat([noisy, clean]), 60))
+    assert torch.allclose(low.estimate(noisy, steps), path, rtol=0, atol=1e-3)
+    assert torch.allclose(low.estimate(clean, steps), dense.estimate(clean, steps), rtol=0, atol=1e-3)
+    risks = sure(path, noisy, 0.1, dense.degrees_of_freedom(steps))
+    errors = (path - clean).square().mean((1, 2, 3))
+    assert float(errors[risks.argmin()]) < 1.2 * float(errors.min())
+    assert 0 < discrepancy_stop(path, noisy, 0.1) < len(steps) - 1
+
+
+def test_the_turn_of_a_kernel():
+    kernel = picture(1, 5, 4)[0]
+    centred = kernel - kernel.mean(0)
+    across = picture(1, 5, 4, seed=1)[0]
+    across = across - across.mean(0)
+    across = across - centred * (across * centred).sum() / centred.square().sum()
+    across = across * centred.norm() / across.norm()
+    assert turn(kernel, 3 * kernel + 0.5) < 1e-7
+    assert turn(kernel, across) == pytest.approx(1.0)
+    assert turn(centred, math.cos(0.3) * centred + math.sin(0.3) * across) == pytest.approx(math.sin(0.3))
+
+
+def test_detail_over_noise():
+    """1 for the filter that does nothing; for any other, by its matrix and by ten thousand noises."""
+    clean = flat_and_textured(2, 8, 7)
+    identity, blur = CosineFilter(torch.ones(16, 7)), gaussian_blur((16, 7), 0.7)
+    assert detail_over_noise(identity, clean, generator=generator(0)) == pytest.approx(1.0)
+    detail = clean - torch.from_numpy(gaussian_filter(clean.numpy(), (0, 2, 2)))
+    detail = (detail - detail.mean()).flatten()
+    centring = torch.eye(112, dtype=torch.float64) - 1 / 112
+    matrix = centring @ blur.dense() @ centring
+    expected = float(detail @ matrix @ detail / detail.square().sum()) / (float(matrix.trace()) / 111)
+    found = detail_over_noise(blur, clean, generator=generator(0), draws=10_000)
+    # One quotient spreads by √(2 tr M²/tr(M)²), some 0.2 here.
+    assert found == pytest.approx(expected, rel=5 * 0.2 / 100)
+
+
 # ------------------------------------------------------------------------------------- linearisation
 
 
@@ -210,6 +316,23 @@ def test_the_expansion_stays_when_the_network_moves_on():
 
 def test_bad_arguments_are_refused():
     network, image = small("vanilla"), picture(2, 6, 7)
+    filter = JacobianFilter(network, image)
+    other = r"before and after must have the same columns, got \(5, 4\) and \(4, 5\)"
+    with annotations_off(), refused(ValueError, other):
+        turn(torch.ones(5, 4), torch.ones(4, 5))
+    with refused(ValueError, "before or after is constant in each column, and has no angle"):
+        turn(torch.ones(5, 4), picture(1, 5, 4)[0])
+    with refused(PictureError, "clean must have the shape of the filter"):
+        detail_over_noise(filter, image, generator=generator(0))
+    with refused(ValueError, "spread must be positive and finite, got -1"):
+        detail_over_noise(filter, image[:1], generator=generator(0), spread=-1.0)
+    with refused(ValueError, "detail over noise is nan: the picture has no detail"):
+        detail_over_noise(filter, 0 * image[:1], generator=generator(0))
+    with refused(ValueError, "products must be a whole number and at least 1, got 0"):
+        krylov_filter(filter, image[:1], 0)
+    by_rows = JacobianFilter(network, image, normalize="rows")
+    with refused(ValueError, "the filter's rows are normalised, and it is not symmetric; use another norm"):
+        krylov_filter(by_rows, image[:1], 3)
     with refused(IndexError, r"pixel \(6, 0\) lies outside the picture of 6×7 pixels"):
         empirical_tangent_kernel(network, image, pixels=[(6, 0)])
     with refused(MemoryBudgetError, "this takes 1.41e-05 GB for 6×7 pixels, over budget_gb = 1e-06; use"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dipfilters import autoencoder, build, skip, vanilla
@@ -17,6 +19,7 @@ from dipfilters.networks import (
     Pooling,
     Resampled,
     ScaledConvolution,
+    hour_glass,
     upsample,
 )
 from tests.samples import generator, picture, refused
@@ -96,6 +99,42 @@ def test_descriptions_that_make_no_network_are_refused(make, message):
 
 
 # -------------------------------------------------------------------------------------------- networks
+
+
+def published(weights: Iterator[torch.Tensor], image: torch.Tensor, scales: int) -> torch.Tensor:
+    """The hour-glass as its authors' code nests it, from its weights one after the other."""
+
+    def block(x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        weight = next(weights)
+        around = (weight.shape[-1] // 2,) * 4
+        x = F.conv2d(F.pad(x, around, mode="reflect"), weight, stride=stride)
+        return F.leaky_relu(F.batch_norm(x, None, None, next(weights), next(weights), training=True), 0.2)
+
+    def level(x: torch.Tensor, scales: int) -> torch.Tensor:
+        if scales == 0:
+            return x
+        deeper = level(block(block(x, 2)), scales - 1)
+        deeper = F.interpolate(deeper, scale_factor=2, mode="bilinear", align_corners=False)
+        both = torch.cat([deeper, block(x)], 1)
+        both = F.batch_norm(both, None, None, next(weights), next(weights), training=True)
+        return block(block(both))
+
+    output = F.conv2d(level(image, scales), next(weights))
+    return torch.sigmoid(output + next(weights))
+
+
+def test_the_hour_glass_is_the_published_one():
+    options: Any = {"channels": 4, "outputs": 3, "width": 32, "parametrization": "standard"}
+    network = build(hour_glass(2), generator=generator(0), **options).double()
+    for number, weight in enumerate(network.parameters()):  # those of the normalisation as well
+        nn.init.normal_(weight, generator=generator(number))
+    image = picture(4, 16, 24)[None]
+    assert torch.allclose(network(image), published(network.parameters(), image, 2), rtol=0, atol=1e-12)
+    plain = build(hour_glass(2, normalised=False, sigmoid=False), generator=generator(0), **options)
+    kinds = {type(module) for module in plain.modules()}
+    assert not any("Norm" in kind.__name__ or "Sigmoid" in kind.__name__ for kind in kinds)
+    without = build(hour_glass(2, side_channels=None), generator=generator(0), **options)
+    assert "side" not in " ".join(name for name, _ in without.named_parameters())
 
 
 @pytest.mark.parametrize("name", FAMILIES)

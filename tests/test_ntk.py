@@ -25,7 +25,15 @@ from dipfilters import (
     vanilla,
 )
 from dipfilters.filters import MemoryBudgetError
-from dipfilters.networks import Activation, Architecture, Convolution, Layer, Resampled, Upsampling
+from dipfilters.networks import (
+    Activation,
+    Architecture,
+    Convolution,
+    Layer,
+    Resampled,
+    Upsampling,
+    hour_glass,
+)
 from dipfilters.patches import Padding
 from tests.samples import flat_and_textured, generator, picture, refused
 
@@ -194,6 +202,38 @@ def test_matrices_over_the_budget_are_refused_and_a_budget_that_is_none():
         for call in (tangent_kernel, lambda a, x, budget_gb: TangentFilter(x, a, budget_gb=budget_gb)):
             with refused(ValueError, f"budget_gb must be positive and finite, got {none}"):
                 call(vanilla(1, 3), image, budget_gb=none)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (
+            hour_glass(1),
+            "batch normalisation divides by what all pixels have in common, and has no kernel in closed "
+            "form; describe the network without, or take the kernel of one network by JacobianFilter",
+        ),
+        (
+            hour_glass(1, normalised=False),
+            "the slope of a sigmoid changes with the output, and so does the tangent kernel; describe the "
+            "network with sigmoid=False",
+        ),
+    ],
+)
+def test_what_has_no_closed_form_is_refused_with_the_reason(architecture, message):
+    for use in (tangent_kernel, lambda network, image: TangentFilter(image, network)):
+        with refused(ValueError, f"^{message}$"):
+            use(architecture, picture(2, 8, 8))
+
+
+def test_an_hour_glass_without_them_has_one():
+    """Its kernel is that of a network written out from other layers."""
+    network = hour_glass(1, normalised=False, sigmoid=False, side_channels=None)
+    conv, one, act = Convolution(3), Convolution(1), Activation(0.2)
+    down = (Convolution(3, 2), act, conv, act)
+    same = Architecture((Resampled(down, "clamped"), conv, act, one, act, one), "reflect")
+    image = picture(2, 8, 8)
+    assert torch.equal(tangent_kernel(network, image), tangent_kernel(same, image))
+    assert network.layers == same.layers
 
 
 def test_what_is_too_small_and_no_parametrisation_is_refused():

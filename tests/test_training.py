@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from dipfilters import (
     vanilla,
     weight_change,
 )
-from dipfilters.training import Optimizer, TrainingStep, WeightChange
+from dipfilters.training import Optimizer, TrainingStep, WeightChange, follow, width_factors
 from dipfilters.twicing import DivergenceError
 from tests.oracles import twicing_by_recursion
 from tests.samples import annotations_off, generator, picture, refused
@@ -130,19 +131,22 @@ def written_out(network, optimizer, steps=6) -> list[np.ndarray]:
     squares = [np.zeros(weight.shape) for weight in weights]
     for k in range(1, steps + 1):
         loss = 0.5 * (network(image[None])[0] - start - target).square().sum()
-        for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
-            g = gradient.numpy()
+        gradients = [gradient.numpy() for gradient in torch.autograd.grad(loss, weights)]
+        every = np.concatenate([g.ravel() for g in gradients])
+        factors = optimizer.factors or [1.0] * len(weights)
+        for i, g in enumerate(gradients):
             if isinstance(optimizer, GradientDescent):
                 means[i] = optimizer.momentum * means[i] + g
                 move = means[i]
             else:
                 first, second = optimizer.first_moment, optimizer.second_moment
                 means[i] = first * means[i] + (1 - first) * g
-                squares[i] = second * squares[i] + (1 - second) * g**2
+                square = {"none": g**2, "layer": np.mean(g**2), "all": np.mean(every**2)}[optimizer.shared]
+                squares[i] = second * squares[i] + (1 - second) * square
                 spread = np.sqrt(squares[i] / (1 - second**k))
                 move = means[i] / (1 - first**k) / (spread + 1e-8)
             with torch.no_grad():
-                weights[i] -= optimizer.step * torch.from_numpy(move)
+                weights[i] -= optimizer.step * factors[i] * torch.from_numpy(move)
     return [weight.detach().numpy() for weight in weights]
 
 
@@ -154,8 +158,16 @@ def written_out(network, optimizer, steps=6) -> list[np.ndarray]:
         Adam(1e-2, first_moment=0.0, second_moment=0.0),
         Adam(1e-2, first_moment=0.5, second_moment=0.9),
         GradientDescent(1e-3, momentum=0.9),
+        Adam(1e-2, shared="layer"),
+        Adam(1e-2, first_moment=0.0, second_moment=0.9, shared="all"),
+        Adam(1e-2, factors=(0.5, 2.0, 1.5)),
+        Adam(1e-2, shared="all", factors=(0.5, 2.0, 1.5)),
+        GradientDescent(1e-3, momentum=0.9, factors=(0.5, 2.0, 1.5)),
     ],
-    ids=["whole", "second moment only", "sign", "other moments", "momentum only"],
+    ids=[
+        *("whole", "second moment only", "sign", "other moments", "momentum only"),
+        *("one a layer", "one for all", "factors", "factors, one for all", "factors, momentum"),
+    ],
 )
 def test_adam_and_its_parts_are_the_written_out_update(optimizer):
     """The same sums in another order, in float64: 1e-16 a step, grown less than a thousandfold in six."""
@@ -166,7 +178,57 @@ def test_adam_and_its_parts_are_the_written_out_update(optimizer):
         assert np.allclose(weight.detach().numpy(), other, rtol=0, atol=1e-12)
 
 
+def test_a_shared_second_moment_without_memory_normalises_the_gradient():
+    """Each step then has the length η in the root mean square, over all weights or a layer's own."""
+    for shared in ("all", "layer"):
+        network, image = small(autoencoder(1, 3)), picture(1, 6, 8)
+        optimizer = Adam(0.01, first_moment=0.0, second_moment=0.0, shared=shared)
+        states = train(network, image, picture(1, 6, 8, seed=3), optimizer=optimizer, steps=1)
+        next(states)
+        before = [w.detach().clone() for w in network.parameters()]
+        next(states)
+        moves = [(w.detach() - old).flatten() for w, old in zip(network.parameters(), before, strict=True)]
+        for part in [torch.cat(moves)] if shared == "all" else moves:
+            assert float(part.square().mean().sqrt()) == pytest.approx(0.01, rel=1e-6)
+
+
+def test_the_factors_of_a_law_in_the_width():
+    network = build(autoencoder(1, 3), channels=1, width=4, generator=generator(0))
+    powers = (-0.5, -1.5, -1.0)
+    assert width_factors(network, 128, powers) == (0.5, 0.125, 0.125, 0.25)
+    assert width_factors(network, 32, powers) == (1.0, 1.0, 1.0, 1.0)
+    assert width_factors(network, 8, (-1.0, -1.0, -1.0), base=4) == (0.5, 0.5, 0.5, 0.5)
+
+
 # ----------------------------------------------------------------------------------------- the run
+
+
+def test_a_run_followed_is_the_loop_written_out():
+    image, target = picture(1, 6, 7), picture(1, 6, 7, seed=3)
+
+    def states(network):
+        return train(network, image, target, optimizer=Adam(1e-2), steps=9)
+
+    network, losses, kept = small(), [], []
+    for state in states(network):
+        losses.append(state.loss)
+        if state.number in (0, 4, 6):
+            kept.append(next(network.parameters()).detach().clone())
+        if state.number == 6:
+            break
+    network = small()
+    found = follow(
+        states(network),
+        every={"loss": lambda step: step.loss},
+        at={"weights": lambda step: next(network.parameters())},
+        looks=(0, 4, 6, 8),
+        until=lambda step: step.number == 6,
+    )
+    assert found["loss"].tolist() == losses
+    assert found["steps"].tolist() == list(range(7))
+    assert found["looks"].tolist() == [0, 4, 6]
+    assert np.array_equal(found["weights"], torch.stack(kept).numpy())
+    assert follow(states(small()), every={})["steps"].tolist() == list(range(10))
 
 
 def test_a_whole_number_switches_a_moment_off_too():
@@ -267,6 +329,20 @@ def test_effective_weights_are_copies_that_know_the_parametrisation():
         (lambda: GradientDescent(1.0, 1.5), "momentum must be at least 0 and below 1, got 1.5"),
         (lambda: StochasticGradientDescent(0), "batch must be a whole number and at least 1, got 0"),
         (lambda: StochasticGradientDescent(1, math.nan), "step must be positive and finite, got nan"),
+        (lambda: Adam(1.0, factors=(1.0, 0.0)), "each of factors must be positive and finite, got 0.0"),
+        (
+            lambda: GradientDescent(1.0, factors=(-1.0,)),
+            "each of factors must be positive and finite, got -1",
+        ),
+        (
+            lambda: width_factors(small(vanilla(1, 3).train_only([True, False])), 8, (1.0, 1.0, 1.0)),
+            "the network must have two trained convolutions at least, got 1",
+        ),
+        (lambda: width_factors(small(), 0, (1.0, 1.0, 1.0)), "width must be a whole number and at least 1"),
+        (
+            lambda: follow([], every={"steps": id}),
+            "a measure must not be called 'steps', which holds the nu",
+        ),
     ],
 )
 def test_optimizers_that_cannot_be_are_refused(make, message):
@@ -288,6 +364,11 @@ def test_runs_that_cannot_be_are_refused_before_the_first_step():
         start(optimizer=StochasticGradientDescent(3))
     with refused(PictureError, r"target must have the shape of the output, \(1, 6, 7\), got \(1, 5, 7\)"):
         next(start(target=image[:, :5]))
+    with refused(ValueError, "factors must be one for each of 3 tensors, got 1"):
+        list(start(optimizer=Adam(factors=(1.0,))))
+    unknown: Any = "some"
+    with annotations_off(), refused(ValueError, "shared must be one of 'none', 'layer', 'all', got 'some'"):
+        Adam(shared=unknown)
     with refused(ValueError, "batch must not exceed the 42 pixels of the picture, got 43"):
         list(start(optimizer=StochasticGradientDescent(43), generator=generator(0)))
 

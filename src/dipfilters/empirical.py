@@ -239,6 +239,7 @@ class KrylovFilter(LowRankFilter):
         """The eigenvalues of W, the largest first, with eigenvectors: they are at hand."""
         if not self.symmetric:
             return super().decomposition(budget_gb=budget_gb)
+        check_memory(8 * self._vectors.numel(), self.shape, budget_gb)
         return Decomposition(self._values * self.scale, self._vectors, self._vectors)
 
 

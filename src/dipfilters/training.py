@@ -346,7 +346,7 @@ def follow(
             now |= {"looks": lambda step: step.number, **(at or {})}
         for name, measure in now.items():
             value = measure(step)
-            seen[name].append(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+            seen[name].append(value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else value)
         if until is not None and until(step):
             break
     return {name: np.array(values) for name, values in seen.items()}

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 @pytest.fixture
 def log(tmp_path, monkeypatch) -> Path:
     """Where the toy writes, a line each time that a point is begun."""
-    path = tmp_path / "log.txt"
+    path: Path = tmp_path / "log.txt"
     monkeypatch.setenv("TOY_STUDY_LOG", str(path))
     return path
 
@@ -154,8 +154,8 @@ def test_a_row_holds_what_was_found_and_where_it_comes_from(tmp_path):
     curve = first.pop("curve")
     assert curve.dtype == np.float32
     assert curve.tolist() == [1.0, 2.0]
-    name = {"key": key({"name": "a", "exact": True}), "name": "a", "exact": True, "sum": 3.0}
-    assert first == name | stamp
+    point = {"key": key({"name": "a", "exact": True}), "name": "a", "exact": True}
+    assert first == {**point, "sum": 3.0, **stamp}
     assert load("sums", folder=tmp_path, name="c")[0].keys() == {"key", "name", "other", *STAMP}
     with Image.open(tmp_path / "sums.pictures" / f"{first['key']}-dot.png") as picture:
         assert np.array_equal(np.array(picture), np.eye(2))

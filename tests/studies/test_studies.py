@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_folder_of_ones_own_pictures(tmp_path):
 
 def test_draws_share_nothing():
     """Weights, input and noise of two draws, or of two pictures, are as unlike as any."""
-    options = {"side": 24, "sigma": 0.1, "device": "cpu", "folder": None}
+    options: Any = {"side": 24, "sigma": 0.1, "device": "cpu", "folder": None}
     scenes = [scene(name, "coffee", draw, **options) for name in ("camera", "brick") for draw in (0, 1)]
     for what in (lambda at: at.fed, lambda at: at.noisy - at.clean, lambda at: at.fresh - at.clean):
         noises = torch.stack([what(at).flatten() for at in scenes])
