@@ -141,7 +141,7 @@ recheck-runs: .venv/.installed ## compare stored runs with the present code
 	@OMP_NUM_THREADS=1 $(PY) -m tools.recheck
 
 .PHONY: study
-study: .venv/.installed ## run or resume one, NAME=own-kernel, with PROFILE= CLUSTER= WORKERS= PICTURES= DEVICE=
+study: .venv/.installed ## run or resume a study: NAME=own-kernel, PROFILE= ...
 	@$(ONE_THREAD) $(PY) -m studies $(call quoted,NAME) $(call given,--profile ,PROFILE) $(call given,--device ,DEVICE) \
 	  $(call given,--cluster ,CLUSTER) $(call given,--workers ,WORKERS) $(call given,--pictures ,PICTURES)
 

@@ -471,7 +471,7 @@ def limits() -> dict[str, float]:
 
 def quality(quick: bool) -> list[dict[str, object]]:
     """PSNR and seconds of other denoisers beside the closed form, on pictures of 96×96 pixels."""
-    import bm3d  # type: ignore[import-not-found]
+    import bm3d
     from skimage.restoration import denoise_nl_means
 
     rows: list[dict[str, object]] = []

@@ -83,6 +83,10 @@ PARAMETERS = {
     "BRANCH": ("address", "{}"),
     "LIBRARIES": ("test-with", "{}"),
     "TORCH": ("test-with", "{}"),
+    "NAME": ("study", "{}"),
+    "CLUSTER": ("study", "{}"),
+    "PICTURES": ("study", "{}"),
+    "WORKERS": ("study", "{}"),
     "PYTHON": (".venv-bench/.installed", ""),
 }
 
