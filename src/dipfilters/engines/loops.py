@@ -11,8 +11,9 @@ columns are zero, so that whatever the means make of their neighbours (finite nu
 
 A *slab* holds the entries of a few shifts, one row each, for one pair of rows. It stays in the first cache
 while it goes through the stages. Then both rows go down by one, along which vertical sums run: the first
-mean's from a row that comes to a row that goes, begun anew every ``RESTART`` rows, the others' without a
-difference.
+mean's from a row that comes to a row that goes, begun anew every ``RESTART`` rows. The other means, and the
+Gaussian's, whose equal patches would not stand a difference, add the slabs of the last rows. What takes time
+is writing, so a loop adds three or five slabs at once and writes one.
 
 All slabs lie in one array, ``work``, and every function is told where. Numbers from which such a place is
 made have no sign, or numba would look for negative ones, and not vectorise. ``_apart`` tells the compiler
@@ -137,15 +138,38 @@ def _add_three(work, out, a, b, c, n):
 
 @_jit
 @no_type_check
+def _add_five(work, out, a, b, c, d, e, n):
+    for i in range(n):
+        work[out + i] = ((work[a + i] + work[b + i]) + (work[c + i] + work[d + i])) + work[e + i]
+
+
+@_jit
+@no_type_check
+def _digit(size):
+    """Where the sums of ``size`` begin: a binary digit of it, and its leading digits down to there, 1 or 5."""
+    digit = _place(1)
+    while digit + digit <= size:
+        digit += digit
+    third = digit >> _place(2)
+    if third > _place(0) and size // third == _place(5):
+        return third, _place(5)
+    return digit, _place(1)
+
+
+@_jit
+@no_type_check
 def _row_sums(work, out, a, one, another, size, n):
     """``out``: sums over ``size`` ≥ 2 entries of ``a`` that follow each other.
 
     A window of 2m entries is two of m, one of 2m + 1 has an entry besides; the digits of ``size`` say which.
-    So there are about log₂ size loops, and no running sum whose rounding would add up.
+    So there are about log₂ size loops, or one less where it begins with 5, and no running sum whose rounding
+    would add up.
     """
-    digit, m, source = _place(1), _place(1), a
-    while digit + digit <= size:
-        digit += digit
+    digit, m = _digit(size)
+    source = a
+    if m == _place(5):
+        source, one, another = out if digit == _place(1) else one, another, one
+        _add_five(work, source, a, a + _place(1), a + _place(2), a + _place(3), a + _place(4), n)
     while digit > _place(1):
         digit = digit >> _place(1)
         target = out if digit == _place(1) else one
@@ -166,9 +190,14 @@ def _column_sums(work, out, at, row, size, n, step):
     From ``at`` on, each ``step`` apart, lie the slabs, number r in place r mod ``size``, and for each m that
     follows the last m + 1 sums over m of them.
     """
-    digit, m, sums, kept = _place(1), _place(1), at, size
-    while digit + digit <= size:
-        digit += digit
+    digit, m = _digit(size)
+    sums, kept = at, size
+    if m == _place(5):
+        sums, kept = at + size * step, m + _place(1)
+        target = out if digit == _place(1) else sums + row % kept * step
+        b, c = at + (row + size - _place(1)) % size * step, at + (row + size - _place(2)) % size * step
+        d, e = at + (row + size - _place(3)) % size * step, at + (row + size - _place(4)) % size * step
+        _add_five(work, target, at + row % size * step, b, c, d, e, n)
     while digit > _place(1):
         digit = digit >> _place(1)
         source, earlier = sums + row % kept * step, sums + (row + kept - m) % kept * step
@@ -210,39 +239,33 @@ def _times_both(work, at, norms, u, v, slab):
 
 @_jit
 @no_type_check
-def _activate(work, at, theta, inverses, u, v, slab, q, c):
-    """V and V' where norms are 1: theta times V', and sigma, at ``at``, becomes V.
+def _activate(work, at, theta, n, q, c):
+    """V and V' where norms are 1: theta times V', and cos φ, at ``at``, becomes V.
 
     κ₀ = 1/2 + cos φ · q(sin φ) and κ₁ = sin φ/π + cos φ · κ₀.
     """
-    _apart()
-    shifts, pitch, width = slab
     q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
     zero, one, rounding, half, over_pi, kept, relu = c
-    for shift in shifts:
-        far = v + shift
-        for i in range(width):
-            cosine = work[at + i] * inverses[u + i] * inverses[far + i]
-            cosine = cosine if cosine < one else one  # of two dark patches it may be no more than rounding
-            cosine = cosine if cosine > -one else -one
-            squared = one - cosine * cosine
-            squared = squared if squared > rounding else zero
-            s = math.sqrt(squared)
-            p = q8 + s * q9
-            p = q7 + s * p
-            p = q6 + s * p
-            p = q5 + s * p
-            p = q4 + s * p
-            p = q3 + s * p
-            p = q2 + s * p
-            p = q1 + s * p
-            p = q0 + s * p
-            k0 = half + cosine * p
-            k1 = s * over_pi + cosine * k0
-            work[theta + i] *= kept + relu * k0
-            work[at + i] = kept * cosine + relu * k1
-        at += pitch
-        theta += pitch
+    for i in range(n):
+        cosine = work[at + i]
+        cosine = cosine if cosine < one else one  # of two dark patches it may be no more than rounding
+        cosine = cosine if cosine > -one else -one
+        squared = one - cosine * cosine
+        squared = squared if squared > rounding else zero
+        s = math.sqrt(squared)
+        p = q8 + s * q9
+        p = q7 + s * p
+        p = q6 + s * p
+        p = q5 + s * p
+        p = q4 + s * p
+        p = q3 + s * p
+        p = q2 + s * p
+        p = q1 + s * p
+        p = q0 + s * p
+        k0 = half + cosine * p
+        k1 = s * over_pi + cosine * k0
+        work[theta + i] *= kept + relu * k0
+        work[at + i] = kept * cosine + relu * k1
 
 
 @_jit
@@ -428,7 +451,11 @@ def walk(
     length, wide = 2 * period, _place(period)
     first = stages[0, 1] if len(stages) > 0 and stages[0, 0] == MEAN and read != 2 else 1
     pitch = (period + 7) // 8 * 8
-    some = max(1, min(FOLD, entries // pitch))
+    # The shifts go in equal parts, none larger than FOLD, and each part in equal slabs.
+    parts = (len(shifts) + FOLD - 1) // FOLD
+    fold = (len(shifts) + parts - 1) // parts
+    slabs = max(1, (fold * pitch + entries // 2) // max(1, entries))
+    some = (fold + slabs - 1) // slabs
     step = _place(some * pitch)
     # From row to row a slab keeps the first mean's sums, then what _column_sums keeps for each other mean.
     later, largest, kept = 0, first, 1
@@ -438,8 +465,7 @@ def walk(
             largest = max(largest, stages[k, 1])
             kept += 3 * stages[k, 1] * (1 + stages[k, 2])
     whole = some * pitch + 2 * largest  # a window at a slab's end reads beyond it
-    blocks = (FOLD + some - 1) // some
-    work = np.zeros(4 * whole + blocks * kept * some * pitch + 2 * largest, padded.dtype)
+    work = np.zeros(4 * whole + slabs * kept * some * pitch + 2 * largest, padded.dtype)
     sigma, theta, states = _place(0), _place(whole), 4 * whole
     one_sum, another = _place(2 * whole), _place(3 * whole)
     near, far = np.zeros(count * period, padded.dtype), np.zeros(count * length, padded.dtype)
@@ -447,8 +473,8 @@ def walk(
     shifted = bits.view(padded.dtype)
     layout, plane = (channels, tall, length), _place(height * length)
 
-    for begin in range(0, len(shifts), FOLD):
-        end = min(begin + FOLD, len(shifts))
+    for begin in range(0, len(shifts), fold):
+        end = min(begin + fold, len(shifts))
         for t in range(part[0], height, part[1]):
             if down[t] == 0:
                 continue
@@ -499,8 +525,9 @@ def walk(
                         u = _place((activation * tall + row) * length)
                         v = u + _place(t * length)
                         if live:
+                            _times_both(work, sigma, inverses, u, v, slab)
                             c = (zero, one, rounding, half, over_pi, numbers[k, 0], numbers[k, 1])
-                            _activate(work, sigma, theta, inverses, u, v, slab, q, c)
+                            _activate(work, sigma, theta, n, q, c)
                         else:
                             p = numbers[k, 4:]
                             p = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
