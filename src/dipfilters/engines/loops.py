@@ -146,7 +146,7 @@ def _add_five(work, out, a, b, c, d, e, n):
 @_jit
 @no_type_check
 def _digit(size):
-    """Where the sums of ``size`` begin: a binary digit of it, and its leading digits down to there, 1 or 5."""
+    """Where the sums of ``size`` begin: a binary digit of it, and the digits down to there, 1 or 5."""
     digit = _place(1)
     while digit + digit <= size:
         digit += digit
