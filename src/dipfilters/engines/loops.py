@@ -11,8 +11,9 @@ columns are zero, so that whatever the means make of their neighbours (finite nu
 
 A *slab* holds the entries of a few shifts, one row each, for one pair of rows. It stays in the first cache
 while it goes through the stages. Then both rows go down by one, along which vertical sums run: the first
-mean's from a row that comes to a row that goes, begun anew every ``RESTART`` rows, the others' without a
-difference.
+mean's from a row that comes to a row that goes, begun anew every ``RESTART`` rows. The other means, and the
+Gaussian's, whose equal patches would not stand a difference, add the slabs of the last rows. What takes time
+is writing, so a loop adds three or five slabs at once and writes one.
 
 All slabs lie in one array, ``work``, and every function is told where. Numbers from which such a place is
 made have no sign, or numba would look for negative ones, and not vectorise. ``_apart`` tells the compiler
@@ -92,21 +93,21 @@ def _add_products(work, at, x, u, v, sign, slab):
 
 @_jit
 @no_type_check
-def _add_differences(work, at, x, u, v, sign, slab):
-    """The same for squared differences."""
+def _add_differences(work, at, x, u, v, slab):
+    """Add the squared differences of a pair of rows to a slab."""
     _apart()
     shifts, pitch, width = slab
     for shift in shifts:
-        near, far, another, another_far = u[0], u[1] + shift, v[0], v[1] + shift
+        far = v + shift
         for i in range(width):
-            d, e = x[near + i] - x[far + i], x[another + i] - x[another_far + i]
-            work[at + i] += d * d + sign * (e * e)
+            d = x[u + i] - x[far + i]
+            work[at + i] += d * d
         at += pitch
 
 
 @_jit
 @no_type_check
-def _first_sums(work, at, x, r, t, size, layout, sign, fresh, squared, slab):
+def _first_sums(work, at, x, r, t, size, layout, sign, fresh, slab):
     """Sums over ``size`` rows from ``r`` on and the channels: from the last row's sums, or afresh."""
     channels, rows, length = layout
     for k in range(0 if fresh else size - 1, size, 2):
@@ -118,50 +119,41 @@ def _first_sums(work, at, x, r, t, size, layout, sign, fresh, squared, slab):
         for c in range(channels):
             a, b = (c * rows + r + k) * length, (c * rows + another) * length
             u, v = (_place(a), _place(a + t * length)), (_place(b), _place(b + t * length))
-            if squared:
-                _add_differences(work, at, x, u, v, factor, slab)
-            else:
-                _add_products(work, at, x, u, v, factor, slab)
+            _add_products(work, at, x, u, v, factor, slab)
 
 
 @_jit
 @no_type_check
-def _column_sums(work, out, a, at, row, size, n, step):
-    """``out``: the sums of the last ``size`` slabs that came, of which ``a`` is number ``row``.
-
-    A sum is one over the end of a block of ``size`` slabs and one over the beginning of the next, so that no
-    difference is taken. From ``at`` on, each ``step`` apart, lie the second, all ends of the block before, of
-    which the slabs that came take the place, and zeros.
-    """
-    j = row % size
-    slot = at + (j + _place(1)) * step
-    if j == 0:
-        work[at : at + n] = 0
+def _add_two(work, out, a, b, n):
     for i in range(n):
-        value = work[a + i]
-        total = work[at + i] + value
-        work[slot + i] = value
-        work[at + i] = total
-        work[out + i] = total + work[slot + step + i]
-    if j + _place(1) == size:
-        for _ in range(_place(1), size):
-            slot -= step
-            for i in range(n):
-                work[slot + i] += work[slot + step + i]
+        work[out + i] = work[a + i] + work[b + i]
 
 
 @_jit
 @no_type_check
-def _add_two(work, out, a, step, n):
+def _add_three(work, out, a, b, c, n):
     for i in range(n):
-        work[out + i] = work[a + i] + work[a + step + i]
+        work[out + i] = (work[a + i] + work[b + i]) + work[c + i]
 
 
 @_jit
 @no_type_check
-def _add_three(work, out, a, step, b, n):
+def _add_five(work, out, a, b, c, d, e, n):
     for i in range(n):
-        work[out + i] = (work[a + i] + work[a + step + i]) + work[b + i]
+        work[out + i] = ((work[a + i] + work[b + i]) + (work[c + i] + work[d + i])) + work[e + i]
+
+
+@_jit
+@no_type_check
+def _digit(size):
+    """Where the sums of ``size`` begin: a binary digit of it, and the digits down to there, 1 or 5."""
+    digit = _place(1)
+    while digit + digit <= size:
+        digit += digit
+    third = digit >> _place(2)
+    if third > _place(0) and size // third == _place(5):
+        return third, _place(5)
+    return digit, _place(1)
 
 
 @_jit
@@ -170,21 +162,53 @@ def _row_sums(work, out, a, one, another, size, n):
     """``out``: sums over ``size`` ≥ 2 entries of ``a`` that follow each other.
 
     A window of 2m entries is two of m, one of 2m + 1 has an entry besides; the digits of ``size`` say which.
-    So there are about log₂ size loops, and no running sum whose rounding would add up.
+    So there are about log₂ size loops, or one less where it begins with 5, and no running sum whose rounding
+    would add up.
     """
-    digit, m, source = _place(1), _place(1), a
-    while digit + digit <= size:
-        digit += digit
+    digit, m = _digit(size)
+    source = a
+    if m == _place(5):
+        source, one, another = out if digit == _place(1) else one, another, one
+        _add_five(work, source, a, a + _place(1), a + _place(2), a + _place(3), a + _place(4), n)
     while digit > _place(1):
         digit = digit >> _place(1)
         target = out if digit == _place(1) else one
         if (size // digit) & _place(1):
-            _add_three(work, target, source, m, a + m + m, n)
+            _add_three(work, target, source, source + m, a + m + m, n)
             m = m + m + _place(1)
         else:
-            _add_two(work, target, source, m, n)
+            _add_two(work, target, source, source + m, n)
             m = m + m
         source, one, another = target, another, one
+
+
+@_jit
+@no_type_check
+def _column_sums(work, out, at, row, size, n, step):
+    """``out``: sums in the same way over the last ``size`` of the slabs that come, up to number ``row``.
+
+    From ``at`` on, each ``step`` apart, lie the slabs, number r in place r mod ``size``, and for each m that
+    follows the last m + 1 sums over m of them.
+    """
+    digit, m = _digit(size)
+    sums, kept = at, size
+    if m == _place(5):
+        sums, kept = at + size * step, m + _place(1)
+        target = out if digit == _place(1) else sums + row % kept * step
+        b, c = at + (row + size - _place(1)) % size * step, at + (row + size - _place(2)) % size * step
+        d, e = at + (row + size - _place(3)) % size * step, at + (row + size - _place(4)) % size * step
+        _add_five(work, target, at + row % size * step, b, c, d, e, n)
+    while digit > _place(1):
+        digit = digit >> _place(1)
+        source, earlier = sums + row % kept * step, sums + (row + kept - m) % kept * step
+        before, odd = at + (row + size - m - m) % size * step, (size // digit) & _place(1)
+        m = m + m + odd
+        sums, kept = sums + kept * step, m + _place(1)
+        target = out if digit == _place(1) else sums + row % kept * step
+        if odd:
+            _add_three(work, target, source, earlier, before, n)
+        else:
+            _add_two(work, target, source, earlier, n)
 
 
 @_jit
@@ -215,39 +239,33 @@ def _times_both(work, at, norms, u, v, slab):
 
 @_jit
 @no_type_check
-def _activate(work, at, theta, inverses, u, v, slab, q, c):
-    """V and V' where norms are 1: theta times V', and sigma, at ``at``, becomes V.
+def _activate(work, at, theta, n, q, c):
+    """V and V' where norms are 1: theta times V', and cos φ, at ``at``, becomes V.
 
     κ₀ = 1/2 + cos φ · q(sin φ) and κ₁ = sin φ/π + cos φ · κ₀.
     """
-    _apart()
-    shifts, pitch, width = slab
     q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = q
     zero, one, rounding, half, over_pi, kept, relu = c
-    for shift in shifts:
-        far = v + shift
-        for i in range(width):
-            cosine = work[at + i] * inverses[u + i] * inverses[far + i]
-            cosine = cosine if cosine < one else one  # of two dark patches it may be no more than rounding
-            cosine = cosine if cosine > -one else -one
-            squared = one - cosine * cosine
-            squared = squared if squared > rounding else zero
-            s = math.sqrt(squared)
-            p = q8 + s * q9
-            p = q7 + s * p
-            p = q6 + s * p
-            p = q5 + s * p
-            p = q4 + s * p
-            p = q3 + s * p
-            p = q2 + s * p
-            p = q1 + s * p
-            p = q0 + s * p
-            k0 = half + cosine * p
-            k1 = s * over_pi + cosine * k0
-            work[theta + i] *= kept + relu * k0
-            work[at + i] = kept * cosine + relu * k1
-        at += pitch
-        theta += pitch
+    for i in range(n):
+        cosine = work[at + i]
+        cosine = cosine if cosine < one else one  # of two dark patches it may be no more than rounding
+        cosine = cosine if cosine > -one else -one
+        squared = one - cosine * cosine
+        squared = squared if squared > rounding else zero
+        s = math.sqrt(squared)
+        p = q8 + s * q9
+        p = q7 + s * p
+        p = q6 + s * p
+        p = q5 + s * p
+        p = q4 + s * p
+        p = q3 + s * p
+        p = q2 + s * p
+        p = q1 + s * p
+        p = q0 + s * p
+        k0 = half + cosine * p
+        k1 = s * over_pi + cosine * k0
+        work[theta + i] *= kept + relu * k0
+        work[at + i] = kept * cosine + relu * k1
 
 
 @_jit
@@ -431,29 +449,32 @@ def walk(
     zero, one, rounding, half, over_pi, least, magic = constants
     channels, count, tall, height, few, period = shape
     length, wide = 2 * period, _place(period)
-    first = stages[0, 1] if len(stages) > 0 and stages[0, 0] == MEAN else 1
+    first = stages[0, 1] if len(stages) > 0 and stages[0, 0] == MEAN and read != 2 else 1
     pitch = (period + 7) // 8 * 8
-    some = max(1, min(FOLD, entries // pitch))
+    # The shifts go in equal parts, none larger than FOLD, and each part in equal slabs.
+    parts = (len(shifts) + FOLD - 1) // FOLD
+    fold = (len(shifts) + parts - 1) // parts
+    slabs = max(1, (fold * pitch + entries // 2) // max(1, entries))
+    some = (fold + slabs - 1) // slabs
     step = _place(some * pitch)
     # From row to row a slab keeps the first mean's sums, then what _column_sums keeps for each other mean.
     later, largest, kept = 0, first, 1
-    for k in range(1, len(stages)):
+    for k in range(0 if first == 1 else 1, len(stages)):
         if stages[k, 0] == MEAN:
             later += stages[k, 1] - 1
             largest = max(largest, stages[k, 1])
-            kept += (stages[k, 1] + 2) * (1 + stages[k, 2])
+            kept += 3 * stages[k, 1] * (1 + stages[k, 2])
     whole = some * pitch + 2 * largest  # a window at a slab's end reads beyond it
-    blocks = (FOLD + some - 1) // some
-    work = np.zeros(5 * whole + blocks * kept * some * pitch + 2 * largest, padded.dtype)
-    sigma, theta, column = _place(0), _place(whole), _place(2 * whole)
-    one_sum, another, states = _place(3 * whole), _place(4 * whole), 5 * whole
+    work = np.zeros(4 * whole + slabs * kept * some * pitch + 2 * largest, padded.dtype)
+    sigma, theta, states = _place(0), _place(whole), 4 * whole
+    one_sum, another = _place(2 * whole), _place(3 * whole)
     near, far = np.zeros(count * period, padded.dtype), np.zeros(count * length, padded.dtype)
     bits = np.zeros(some * pitch if read == 2 else 0, exponent.dtype)
     shifted = bits.view(padded.dtype)
     layout, plane = (channels, tall, length), _place(height * length)
 
-    for begin in range(0, len(shifts), FOLD):
-        end = min(begin + FOLD, len(shifts))
+    for begin in range(0, len(shifts), fold):
+        end = min(begin + fold, len(shifts))
         for t in range(part[0], height, part[1]):
             if down[t] == 0:
                 continue
@@ -463,10 +484,15 @@ def walk(
                     n, slab = _place(len(shift) * pitch), (shift, _place(pitch), wide)
                     state = _place(states + (s - begin) // some * kept * some * pitch)
                     sums = sigma if first == 1 else state
-                    fresh = r % RESTART == 0 or read == 2 or first == 1
+                    fresh = r % RESTART == 0 or first == 1
                     if fresh:
                         work[sums : sums + n] = 0
-                    _first_sums(work, sums, padded, r, t, first, layout, one, fresh, read == 2, slab)
+                    if read == 2:
+                        for c in range(channels):
+                            u = _place((c * tall + r) * length)
+                            _add_differences(work, sums, padded, u, u + _place(t * length), slab)
+                    else:
+                        _first_sums(work, sums, padded, r, t, first, layout, one, fresh, slab)
                     if first > 1:
                         _row_sums(work, sigma, sums, one_sum, another, _place(first), n)
                     state += step
@@ -475,18 +501,18 @@ def walk(
                         kind, side, live = stages[k, 0], stages[k, 1], stages[k, 2] == 1
                         if kind == MEAN:
                             width -= side - 1
-                            if k > 0 and side > 1:
+                            if side > 1 and (k > 0 or first == 1):
                                 size, number = _place(side), _place(row)
                                 row -= side - 1
-                                _column_sums(work, column, sigma, state, number, size, n, step)
-                                state += (size + _place(2)) * step
-                                if row >= 0:
-                                    _row_sums(work, sigma, column, one_sum, another, size, n)
+                                come = state + number % size * step
+                                _row_sums(work, come, sigma, one_sum, another, size, n)
+                                _column_sums(work, sigma, state, number, size, n, step)
+                                state += _place(3) * size * step
                                 if live:
-                                    _column_sums(work, column, theta, state, number, size, n, step)
-                                    state += (size + _place(2)) * step
-                                    if row >= 0:
-                                        _row_sums(work, theta, column, one_sum, another, size, n)
+                                    come = state + number % size * step
+                                    _row_sums(work, come, theta, one_sum, another, size, n)
+                                    _column_sums(work, theta, state, number, size, n, step)
+                                    state += _place(3) * size * step
                                 if row < 0:
                                     break
                             if numbers[k, 0] != 0:
@@ -499,8 +525,9 @@ def walk(
                         u = _place((activation * tall + row) * length)
                         v = u + _place(t * length)
                         if live:
+                            _times_both(work, sigma, inverses, u, v, slab)
                             c = (zero, one, rounding, half, over_pi, numbers[k, 0], numbers[k, 1])
-                            _activate(work, sigma, theta, inverses, u, v, slab, q, c)
+                            _activate(work, sigma, theta, n, q, c)
                         else:
                             p = numbers[k, 4:]
                             p = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
