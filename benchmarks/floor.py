@@ -46,8 +46,8 @@ def operations(program: KernelProgram, columns: int = 1) -> int:
 
     =====================  ===================================================================================
     a window's rows        1 for each digit of its size, in twos, after the first, and 1 more if that is a 1
-    a window's columns     of the first mean the row that comes and the one that goes, 2; of later means as many
-                           as of the rows; of squared differences 2 more
+    a window's columns     of the first mean the row that comes and the one that goes, 2; of later means as
+                           many as of the rows; of squared differences 2 more
     an activation          2 for the cosine, 4 for the sine, 9 for a polynomial in it; 8 more with Theta
     the norms              2, but after the last activation, where columns and result carry them
     the power of two       13
