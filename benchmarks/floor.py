@@ -45,9 +45,9 @@ def operations(program: KernelProgram, columns: int = 1) -> int:
     """What one pair of pixels needs, a multiplication with an addition counted as one, a root too.
 
     =====================  ===================================================================================
-    a window's columns     the row that comes and the row that goes, 2, or 4 if they are squared differences;
-                           for a later mean, 3, without a difference
     a window's rows        1 for each digit of its size, in twos, after the first, and 1 more if that is a 1
+    a window's columns     of the first mean the row that comes and the one that goes, 2; of later means as
+                           many as of the rows; of squared differences 2 more
     an activation          2 for the cosine, 4 for the sine, 9 for a polynomial in it; 8 more with Theta
     the norms              2, but after the last activation, where columns and result carry them
     the power of two       13
@@ -59,8 +59,9 @@ def operations(program: KernelProgram, columns: int = 1) -> int:
     for k, stage in enumerate(program.stages):
         if isinstance(stage, MeanStage):
             digits = f"{stage.size:b}"[1:]
-            down = (3 if stage.size > 1 else 0) if begun else (4 if program.read == "gaussian" else 2)
-            total += (down + len(digits) + digits.count("1")) * (1 + live)
+            sums = len(digits) + digits.count("1")
+            down = sums if begun else (2 + sums if program.read == "gaussian" else 2)
+            total += (down + sums) * (1 + live)
             begun = True
             # Of one layer, Theta is made together with S.
             live = live or (program.read == "theta" and stage.part > 0 and k + 1 != last)
