@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--budget-s",
         type=float,
-        help="refuse what takes longer than so many seconds; 60 if left out, and no limit with --exact",
+        help="refuse what takes longer than so many seconds; 180 if left out, and no limit with --exact",
     )
     found.add_argument("--memory-gb", type=float, default=8.0, help="refuse what takes more memory; 8")
     return found

@@ -24,7 +24,7 @@ _LAST_STEPS = (2_000, 20_000, 200_000)  # the last step looked at, and again if 
 _STOPS = 40  # steps that are compared, evenly on a logarithmic axis
 _TOLERANCE = 1e-4  # of Lanczos: an error in no special direction, of which the random probe sees little
 _TILE, _OVERLAP = 48, 16  # pixels a side, and shared by two neighbours at least
-_BUDGET_S = 60.0  # where none is given, but for the exact filter
+_BUDGET_S = 180.0  # where none is given, but for the exact filter
 _TRIAL_SIDE = 96  # the exact filter is timed on a part of so many pixels a side
 _TRIALS = 5  # tiles that are timed, where there are many
 _LARGEST_VALUE = 10.0  # no noise takes a picture in [0, 1] so far
@@ -154,7 +154,7 @@ def denoise(
         architecture: The network; one hidden layer of 11×11 convolutions if None.
         exact: Take the one filter of the whole picture.
         budget_s: How many seconds there are, the trial on a part that estimates the time included. None is
-            60, or as long as it takes if exact.
+            180, or as long as it takes if exact.
         memory_gb: How much memory may be used, in GB.
         seed: Of the probe.
         progress: Show a bar, and the time left.

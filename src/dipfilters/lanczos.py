@@ -26,6 +26,7 @@ _STEPS_AT_ONCE = 2**14  # of the sums that bound the error
 _FIRST, _MOST = 6, 8  # vectors beside y in the first product, and at most in each later one
 _LEFT_OUT = 0.2  # of the tolerance: expected errors that no vector of a product follows
 _LONGEST = 10_000  # steps; beyond, the bound with the low rank's many vectors takes longer than it saves
+_LEAST = 64**2  # pixels; below, a product takes less time than choosing its vectors
 _GRID = 20  # so many numbers of steps have their errors expected
 _ROUNDING = 1e-14  # of the largest eigenvalue: what is left of a product below that is rounding
 _DEPENDENT = 1e-13  # of a unit vector: what is left of a column below that depends on others
@@ -57,8 +58,8 @@ class LanczosTwicing:
 
     Each product is with a block of new vectors, at first b. Were nothing else known, the next ones would be
     those of R, and V a basis of the block Krylov space of b. Where the kernel has a linear part
-    (:meth:`dipfilters.filters.Filter.linear_part`), and up to 10,000 steps, a low rank Â of A is at hand,
-    and with it the errors to be expected, ::
+    (:meth:`dipfilters.filters.Filter.linear_part`), from 64×64 pixels and up to 10,000 steps, a low rank Â of
+    A is at hand, and with it the errors to be expected, ::
 
         ê^k = Σ_{j<k} (I − Â)^{k−1−j} R (I − T)^j s        at first (I − (I − Â)^k) b
 
@@ -106,7 +107,7 @@ class LanczosTwicing:
         self.shape = filter.shape
         self._dtype = noisy.dtype
         start = noisy.reshape(len(noisy), -1).to(filter.weights) * filter.weights.sqrt()
-        helped = budget_gb if self.last <= _LONGEST else 0.0
+        helped = budget_gb if self.last <= _LONGEST and start.shape[1] >= _LEAST else 0.0
         self._space = _Space(filter, start.T, max_products, helped)
         reached = 1.0
         while True:
