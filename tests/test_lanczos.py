@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dipfilters.lanczos
 import dipfilters.ntk
 from dipfilters import (
     KernelFilter,
@@ -30,6 +31,14 @@ from dipfilters.twicing import DivergenceError
 from tests.samples import Diagonal, flat_and_textured, generator, picture, refused, repeatable
 
 STEPS = [0, 1, 2, 5, 30, 200, 1000]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def guided():
+    """A low rank guides the choice of vectors, where there is one, for pictures as small as these too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dipfilters.lanczos, "_LEAST", 1)
+        yield
 
 
 def make(image, normalize, kernel=None):
@@ -118,6 +127,10 @@ def test_the_low_rank_saves_products(monkeypatch, depth, most):
         assert max(calls) <= columns
         assert float(relative(fast.estimate([300]), closed, torch.ones(30, 30))) < 1e-4
     assert counts[1] <= most * counts[0]
+    monkeypatch.setattr(dipfilters.lanczos, "_LEAST", noisy.numel() + 1)  # small pictures do without
+    calls.clear()
+    LanczosTwicing(TangentFilter(noisy, vanilla(depth, 3)), noisy, last=300)
+    assert set(calls) == {1}
 
 
 def test_as_many_products_as_eigenvalues_in_the_picture_are_exact():
