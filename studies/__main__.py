@@ -41,7 +41,7 @@ def main() -> int:
             number=given.workers,
             where=dict(map(_condition, given.where)),
         )
-    except StudyError as error:
+    except (StudyError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(path)

@@ -78,6 +78,8 @@ SIZES: dict[str, Point] = {
     "published": {"side": 256, "width": 128, "scales": 5, "steps": 1800, "products": 32},
 }
 
+PROFILES = tuple(SIZES)
+
 
 def points(profile: str, folder: str | None = None) -> list[Point]:
     """The points, draw by draw; ingredients are left out for two pictures and the first draw."""

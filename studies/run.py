@@ -5,6 +5,7 @@ Nothing is scheduled here: workers, queues, lost workers and second tries are th
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import platform
 import time
@@ -22,7 +23,7 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from dipfilters.provenance import code_of, commit, digest, hardware, versions
+from dipfilters.provenance import Package, code_of, commit, digest, hardware, versions
 from studies.table import Outcome, Point, Row, Store, Value, as_row, file_name, key
 
 STUDIES = {
@@ -55,15 +56,24 @@ class Setting:
     pictures: str | None = None
 
 
+def content(point: Point, folder: str) -> str:
+    """The digest of the files that a point's pictures come from."""
+    files = [Path(folder) / str(point[name]) for name in ("picture", "other") if name in point]
+    return digest(" ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+
+
 def module_of(study: str) -> ModuleType:
     """The file of a study, by its name in :data:`STUDIES` or as a module, such as ``my.study``.
 
     Raises:
         StudyError: No such study.
     """
+    name = STUDIES.get(study, study)
     try:
-        module = importlib.import_module(STUDIES.get(study, study))
-    except ModuleNotFoundError as error:
+        module = importlib.import_module(name)
+    except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
+        if isinstance(error, ModuleNotFoundError) and not name.startswith(str(error.name)):
+            raise  # a library is missing, not the study
         raise StudyError(f"no study {study!r}; there are {', '.join(STUDIES)}") from error
     return module
 
@@ -75,7 +85,8 @@ def computed(study: str, point: Point, setting: Setting) -> tuple[Row, dict[str,
     if device == "cuda":
         device = f"cuda:{_number_of_worker() % torch.cuda.device_count()}"
     begun = time.perf_counter()
-    outcome: Outcome = module_of(study).point(**point, device=device, folder=setting.pictures)
+    settings = {name: value for name, value in point.items() if name != "content"}
+    outcome: Outcome = module_of(study).point(**settings, device=device, folder=setting.pictures)
     seconds = time.perf_counter() - begun
     stamp: dict[str, Value] = {
         "study": study,
@@ -101,8 +112,9 @@ def _number_of_worker() -> int:
 def code(study: str) -> str:
     """The digest of all code that a study's points reach, here and in the package."""
     reached = code_of(module_of(study).point)
-    beside = {name: digest(Path(__file__).with_name(name).read_text("utf-8")) for name in _SHARED}
-    return digest(repr(sorted({**reached, **beside}.items())))
+    beside = [Path(__file__).with_name(name).read_text("utf-8") for name in _SHARED]
+    called = Package().digests(beside, "what studies share")
+    return digest(repr([sorted(reached.items()), sorted(called.items()), [digest(text) for text in beside]]))
 
 
 @cache
@@ -124,6 +136,8 @@ def workers(cluster: str | None, number: int | None, device: str) -> Iterator[Cl
         return
     if number is None:
         number = torch.cuda.device_count() if device == "cuda" else 2
+    if number < 1:
+        raise StudyError(f"there must be a worker, got {number}; without a card leave out DEVICE=cuda")
     options = {
         "n_workers": number,
         "threads_per_worker": 1,
@@ -165,8 +179,22 @@ def run(
         StudyError: An unknown study; another run of it in this folder; points that failed, when all others
             are stored.
     """
-    points: Sequence[Point] = module_of(study).points(profile, setting.pictures)
-    points = [p for p in points if all(p.get(name) == value for name, value in (where or {}).items())]
+    module = module_of(study)
+    profiles = getattr(module, "PROFILES", ("full", "quick"))
+    if profile not in profiles:
+        raise StudyError(f"{study} has no profile {profile!r}; there are {', '.join(profiles)}")
+    points: Sequence[Point] = module.points(profile, setting.pictures)
+    if setting.pictures is not None:  # another file of the same name is another picture
+        points = [
+            {**point, "content": content(point, setting.pictures)} if "picture" in point else point
+            for point in points
+        ]
+    asked = dict(where or {})
+    if unknown := asked.keys() - {name for point in points for name in point}:
+        raise StudyError(f"{study} has no parameter {unknown.pop()!r} to choose points by")
+    points = [point for point in points if all(point.get(name) == value for name, value in asked.items())]
+    if not points:
+        raise StudyError(f"no point of {study}, {profile}, has {asked}")
     store = Store(file_name(study, profile), out)
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -199,13 +227,15 @@ def _compute(
     older = sum(made != code(study) for made in stored.values())
     say(f"{study}, {profile}: {len(points)} points, {len(points) - len(waiting)} of them stored")
     if older:
-        say(f"{older} stored points were made by other code; to have them anew, delete {store.path.name}")
+        files = f"{store.name}.parquet and {store.name}.parts"
+        say(f"{older} stored points were made by other code; to have them anew, delete {files}")
     failed: list[tuple[Point, str]] = []
     if not waiting:
         return failed
     with workers(cluster, number, setting.device) as client:
+        task = f"{study}-{code(study)}-{setting.device}"  # others may compute on this scheduler too
         futures = {
-            client.submit(computed, study, point, setting, key=f"{study}-{key(point)}", retries=1): point
+            client.submit(computed, study, point, setting, key=f"{task}-{key(point)}", retries=1): point
             for point in waiting
         }
         bar = tqdm(total=len(waiting), desc=study, unit="point", smoothing=0.0)

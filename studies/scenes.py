@@ -72,7 +72,8 @@ def picture_names(folder: str | None, own: list[str]) -> list[str]:
 
 def picture(name: str, folder: str | None, **options: Any) -> Tensor:
     """A picture by its name, from the reader's folder if it is not one of the book's."""
-    return load_image(name if name in PICTURES or folder is None else Path(folder) / name, **options)
+    found = load_image(name if name in PICTURES or folder is None else Path(folder) / name, **options)
+    return found if options.get("gray") else found.expand(3, -1, -1).clone()  # a grey file beside others
 
 
 def chance(*what: object) -> torch.Generator:

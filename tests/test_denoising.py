@@ -160,13 +160,22 @@ def clock(monkeypatch):
     """Time that passes only in what stands for the work: it takes what the kernel's size says."""
     now, each = [0.0], [0.0]
 
-    def stopped(part, probe, sigma, network, memory_gb):
+    def stopped(part, probe, sigma, network, memory_gb, left_gb):
         now[0] += each[0] * float(part[0].numel()) ** 2
         return denoising._Stopped(part, torch.zeros_like(part), 1)
 
     monkeypatch.setattr(denoising, "perf_counter", lambda: now[0])
     monkeypatch.setattr(denoising, "_stopped", stopped)
     return each
+
+
+def test_black_tiles_tell_nothing_of_the_time(clock):
+    noisy = torch.zeros(1, 400, 400)
+    noisy[:, :80, :80] = torch.rand(1, 80, 80, generator=generator(0))
+    clock[0] = 1.0 / 48**4
+    trials, share = denoising._trials(noisy, denoising.tiles((400, 400), 48), 96)
+    assert all(bool(noisy[:, *trial].any()) for trial in trials)
+    assert share == len(trials) / 9
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "tiles"])

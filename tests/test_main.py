@@ -97,6 +97,17 @@ def test_a_cameras_notes_are_kept(tmp_path, negative):
         assert dict(file.getexif()) == dict(TURNED)
 
 
+def test_notes_on_the_size_of_a_camera_do_not_reach_a_tiff(tmp_path, negative):
+    """A programme that scales a photograph may leave the camera's width and height in its notes."""
+    noted = Image.Exif()
+    noted[256], noted[257], noted[271] = 60, 40, "a camera"
+    Image.fromarray(levels(20, 30, 3)).save(tmp_path / "photo.jpg", exif=noted)
+    assert command.main([str(tmp_path / "photo.jpg"), "--out", str(tmp_path / "clean.tif")]) == 0
+    with Image.open(tmp_path / "clean.tif") as file:
+        assert (file.size, file.getexif()[271]) == ((30, 20), "a camera")
+        file.load()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_comparison_lies_side_by_side_when_turned(tmp_path, negative, orientation):
     """As a viewer turns it: the noisy picture on the left, the result on the right, alpha with both."""
@@ -158,7 +169,11 @@ REFUSED = {
         "has 16 bits in RGB in a PNG file, which cannot be written",
     ),
     "inks": (["inks.tif", "--out", "o.tif"], "has the mode CMYK, which cannot be written again; convert it"),
-    "sigma": (["noisy.png", "--out", "o.png", "--sigma", "300"], "sigma must lie in [0, 1]"),
+    "sigma": (["noisy.png", "--out", "o.png", "--sigma", "300"], "--sigma must lie between 0 and 255"),
+    "a folder": (["noisy.png", "--out", "sub.png"], "'sub.png' is a folder; name the file to write in it"),
+    "lossy kind": (["noisy.png", "--out", "o.gif"], "a '.gif' file cannot hold this picture (known are .png"),
+    "planes": (["planes.tif", "--out", "o.tif"], "a TIFF of 16 with interleaved colours"),
+    "below black": (["below.tif", "--out", "o.tif"], "holds values from -5 to 9, where white is 65535"),
     "seconds": (
         ["noisy.png", "--out", "o.png", "--sigma", "9", "--budget-s", "1e-9"],
         "over budget_s = 1e-09",
@@ -178,10 +193,14 @@ def test_what_is_refused_leaves_the_folder_as_it_was(tmp_path, monkeypatch, caps
     tifffile.imwrite("deep.tif", levels(5, 7, 3, deep=True), photometric="rgb")
     Image.new("CMYK", (4, 4)).save("inks.tif")
     deep_png(Path("deep.png"))
-    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    planes: Any = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite("planes.tif", levels(3, 5, 7, deep=True), **planes)
+    tifffile.imwrite("below.tif", np.array([[-5, 9]] * 3, dtype=np.int16))
+    before = {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    Path("sub.png").mkdir()
     words, told = REFUSED[why]
     assert command.main(words) == 2
     said = capsys.readouterr()
     assert told in said.err
     assert (said.out, said.err.count("\n")) == ("", 1)
-    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+    assert {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before

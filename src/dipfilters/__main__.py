@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ are read from TIFF and written to TIFF. Noise is taken to be white, Gaussian and
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m dipfilters",
-        description="Denoise a picture by the filter of an infinitely wide network, stopped by itself.",
+        description="Denoise a picture by the filter of an infinitely wide network, and choose when to stop.",
         epilog=EPILOGUE,
     )
     found.add_argument("picture", help="a PNG, JPEG or TIFF file, or the name of a picture of the book")
@@ -42,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         help="refuse what takes longer than so many seconds; 180 if left out, and no limit with --exact",
     )
-    found.add_argument("--memory-gb", type=float, default=8.0, help="refuse what takes more memory; 8")
+    found.add_argument(
+        "--memory-gb", type=float, default=8.0, help="refuse what takes more than so many GB; 8 if left out"
+    )
     return found
 
 
@@ -55,15 +58,20 @@ def run(options: argparse.Namespace) -> str:
     for path in targets:
         if path.exists() and path.samefile(source):
             raise PictureError(f"{str(path)!r} is the noisy picture itself; choose another name")
+        if path.is_dir():
+            raise PictureError(f"{str(path)!r} is a folder; name the file to write in it")
         if not os.access(path.parent, os.W_OK):
             raise PictureError(f"no file can be written in the folder {str(path.parent)!r}")
         encode_picture(stored.values, stored, path.suffix)  # refuses before the work what it refuses after it
+    if options.sigma is not None and not 0 < options.sigma <= 255:
+        raise ValueError(f"--sigma must lie between 0 and 255, where white is 255, got {options.sigma:g}")
     sigma = None if options.sigma is None else options.sigma / 255
     limits = {"budget_s": options.budget_s, "memory_gb": options.memory_gb}
     found = denoise(stored.values, sigma, exact=options.exact, **limits)
     pictures = [(found.picture, stored), beside(stored, found.picture)]
     for path, (values, like) in zip(targets, pictures, strict=False):
-        written = path.with_name(f".{os.getpid()}.part")
+        path = path.resolve()  # a link stays, and its target is replaced
+        written = path.with_name(f".{path.name}.{uuid4().hex}.part")
         try:
             written.write_bytes(encode_picture(values, like, path.suffix))
             written.replace(path)

@@ -138,14 +138,14 @@ def denoise(
 
         z^k = (I − (I − W)^k) y,   W = Theta(y) / λ_max,   k = argmin SURE
 
-    as gradient descent on the network would from the picture itself. SURE is Stein's estimate of the error,
-    with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random probe b:
-    div ≈ bᵀ(z^k(y + εb) − z^k(y))/ε.
+    as gradient descent would, on a network fed with the picture itself. SURE is Stein's estimate of the
+    error, with the divergence of the whole map y → z^k(y), the making of the kernel included, by one random
+    probe b: div ≈ bᵀ(z^k(y + εb) − z^k(y))/ε.
 
     Each tile of 48×48 pixels is denoised by a network of its own, with its own k, and neighbours that overlap
     are blended. That takes time in proportion to the pixels, where one filter for the whole picture takes the
-    square, and a texture stops later than a sky: SURE's stops for tiles came out better than the best stop of
-    the one filter, see :doc:`/book/how-to-run`.
+    square, and a texture stops later than a sky: on three of four pictures SURE's stops for tiles came out
+    better than the best stop of the one filter, see :doc:`/book/how-to-run`.
 
     Args:
         noisy: y, values about [0, 1]; grey or colour.
@@ -192,18 +192,20 @@ def denoise(
     network, shape = architecture or vanilla(1, 11), noisy.shape[1:]
     side = max(shape) if exact else _TILE
     values = len(noisy) * math.prod(min(n, side) for n in shape)
-    check_memory(_KEPT_BYTES * noisy.numel() + _RUN_BYTES * values, shape, memory_gb, "memory_gb")
+    needed = _KEPT_BYTES * noisy.numel() + _RUN_BYTES * values
+    check_memory(needed, shape, memory_gb, "memory_gb")
+    left_gb = memory_gb - needed / 1e9
     probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     probe = probe.to(noisy.device)
 
     def stopped(tile: Tile) -> _Stopped:
         part = (slice(None), *tile)
-        return _stopped(noisy[part].double(), probe[part], level, network, memory_gb)
+        return _stopped(noisy[part].double(), probe[part], level, network, memory_gb, left_gb)
 
     with device_memory(shape, noisy.device):
         while True:
             parts = tiles(shape, side)
-            trials, share = _trials(shape, parts, max(_TRIAL_SIDE, network.radius + 1))
+            trials, share = _trials(noisy, parts, max(_TRIAL_SIDE, network.radius + 1))
             try:
                 if budget < math.inf:
                     stopped(trials[0])  # the first call compiles
@@ -239,9 +241,11 @@ def denoise(
     )
 
 
-def _trials(shape: Sequence[int], parts: list[Tile], side: int) -> tuple[list[Tile], float]:
+def _trials(noisy: Tensor, parts: list[Tile], side: int) -> tuple[list[Tile], float]:
     """Tiles to time, and their share of the whole work; of one filter a part, up to side×side pixels."""
+    shape = noisy.shape[1:]
     if len(parts) > 1:
+        parts = [part for part in parts if bool(noisy[:, *part].any())] or parts  # black ones take no time
         count = min(_TRIALS, 1 + len(parts) // 16)
         return [parts[(2 * i + 1) * len(parts) // (2 * count)] for i in range(count)], count / len(parts)
     height, width = (min(n, side) for n in shape)
@@ -263,7 +267,14 @@ def _estimated_sigma(noisy: Tensor) -> float:
     return level
 
 
-def _stopped(part: Tensor, probe: Tensor, sigma: float, network: Architecture, memory_gb: float) -> _Stopped:
+def _stopped(
+    part: Tensor,
+    probe: Tensor,
+    sigma: float,
+    network: Architecture,
+    memory_gb: float,
+    left_gb: float,
+) -> _Stopped:
     """Twicing of a tile up to the step that SURE chooses."""
     if not bool(part.any()):  # black: it stays so, and its kernel is 0
         return _Stopped(part, torch.zeros_like(part), 1)
@@ -272,8 +283,9 @@ def _stopped(part: Tensor, probe: Tensor, sigma: float, network: Architecture, m
     def run(picture: Tensor, normalize: Normalize, steps: list[int]) -> tuple[Tensor, float]:
         """The whole map y → z^k(y), the making of the kernel included, and the step size η that was taken."""
         filter: Filter = _filter(picture, network, normalize, memory_gb)
-        estimates = LanczosTwicing(filter, picture, last=steps[-1], tolerance=_TOLERANCE).estimate(steps)
-        return estimates, filter.scale
+        last, tolerance = steps[-1], _TOLERANCE
+        twicing = LanczosTwicing(filter, picture, last=last, tolerance=tolerance, budget_gb=left_gb)
+        return twicing.estimate(steps), filter.scale
 
     for last in _LAST_STEPS:
         steps = step_grid(last, _STOPS)

@@ -181,9 +181,10 @@ def krylov_filter(
         K ≈ V T Vᵀ,   T = Vᵀ K V,   V an orthonormal basis of Y, K Y, …, K^{m−1} Y
 
     with the pictures as the columns of Y. Twicing of these pictures with it is what m steps of block Lanczos
-    give. :class:`dipfilters.SpectralTwicing` then has any number of steps at no cost, where
-    :class:`dipfilters.LanczosTwicing` bounds the error but adds a term for each step: it is meant for the
-    filters of networks fed with noise, whose best steps come after 1e8.
+    give. :class:`dipfilters.SpectralTwicing` then has any number of steps without further products.
+    :class:`dipfilters.LanczosTwicing` bounds the error but adds a term for each step; this function bounds
+    none, so that m is chosen by comparing two, and is meant for the filters of networks fed with noise, whose
+    best steps come after 1e8.
 
     Args:
         filter: W, symmetric.
@@ -250,7 +251,8 @@ def turn(before: Float[Tensor, "N m"], after: Float[Tensor, "N m"]) -> float:
 
         √(1 − cos²),   cos = ⟨A, B⟩ / ‖A‖ ‖B‖,   each column less its mean
 
-    Scale and brightness do not count: 0 where one is a multiple of the other, 1 where both are orthogonal.
+    Scale, of either sign, and brightness do not count: 0 where one is a multiple of the other, 1 where both
+    are orthogonal.
 
     Raises:
         ValueError: Columns of unlike shape, or all constant.
@@ -274,7 +276,7 @@ def detail_over_noise(
     draws: int = 8,
     spread: float = 2.0,
 ) -> float:
-    """How many times as soon a filter lets in the fine detail of a picture as white noise.
+    """How many times faster a filter lets in the fine detail of a picture than white noise.
 
     ::
 

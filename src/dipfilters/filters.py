@@ -359,7 +359,7 @@ class Filter(ABC):
             columns: How many pixels are in I.
             generator: The source of chance.
             sampling: ``"uniform"`` draws every pixel with the same chance. ``"adaptive"`` draws in ten
-                rounds, each pixel with a chance in proportion to K_ii − (C M⁺ Cᵀ)_ii, what the columns so
+                rounds, each pixel with a chance in proportion to R_ii − (C M⁺ Cᵀ)_ii, what the columns so
                 far miss of it: randomly pivoted Cholesky, in blocks.
             budget_gb: Refuse work that takes more memory than this.
 
@@ -403,15 +403,15 @@ class Filter(ABC):
 
             κ₁(φ) = 1/π + cos φ/2 + r₁(cos φ),   κ₀(φ) = 1/2 + r₀(cos φ)
 
-        All coefficients of the power series r₁ and r₀ are positive. Products and averages of positive
+        No coefficient of the power series r₁ and r₀ is negative. Entrywise products and averages of positive
         semi-definite matrices are such, and so with β = (1−α)²/(1+α²), c = (1+α)²/(2 (1+α²)) and
         n_i = √Sigma_ii, each activation and its derivative obey, in the order of such matrices, ::
 
             V(Sigma) ≥ c Sigma + (β/π) n nᵀ,   V'(Sigma) ∘ Theta ≥ c Theta
 
-        Followed through the layers, the right sides stay sums of ⟨P, P⟩ over windows of the input and of n.
-        For a ReLU between patches, F Fᵀ is ‖p‖‖q‖ (1/π + cos φ/2), and ‖p‖‖q‖ (1/π + cos φ) for the tangent
-        kernel.
+        Followed through the layers, the right sides stay sums of P(i + δ) P(j + δ) over the δ of a window,
+        with P the input or n. For a ReLU between patches, F Fᵀ is ‖p‖‖q‖ (1/π + cos φ/2), and
+        ‖p‖‖q‖ (1/π + cos φ) for the tangent kernel.
 
         None is known, so that d = 0, for the Gaussian kernel, with a factor in the positions, for a kernel of
         one's own and for networks that do not pad once.

@@ -64,7 +64,7 @@ class LanczosTwicing:
         ê^k = Σ_{j<k} (I − Â)^{k−1−j} R (I − T)^j s        at first (I − (I − Â)^k) b
 
     A block spans the largest principal components of these, and of what R adds to the bound, over many k.
-    The part that Â expects is gone then, and what is left is smaller by about the relative error of Â.
+    The part that Â expects is gone then, and what is left should be smaller by about the relative error of Â.
 
     A filter with ``normalize="spectral"`` that does not know its largest eigenvalue yet learns it on the way:
     the largest eigenvalue of T is soon that of K.

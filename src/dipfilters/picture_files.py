@@ -15,6 +15,12 @@ from torch import Tensor
 
 from dipfilters.images import PictureError, opened, picture_path
 
+_KINDS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+
+# What EXIF may say of a picture's own pixels, which a TIFF of other pixels must not repeat.
+_LAYOUT = {*range(254, 260), 262, 273, *range(277, 280), 284, 317, *range(322, 326), 338, 339, 513, 514}
+_LAYOUT |= set(range(529, 533))
+
 
 @dataclass(frozen=True)
 class StoredPicture:
@@ -51,12 +57,21 @@ def open_picture(name_or_path: str | PathLike[str]) -> StoredPicture:
     path = picture_path(name_or_path)
     with opened(path) as file:
         # Pillow has no 16-bit colour: it would give the upper eight bits.
+        tags = getattr(file, "tag_v2", {})
         deep = any(";16" in str(tile[-1]) for tile in file.tile) or file.mode.startswith("I;16")
+        deep = deep or max(tags.get(258, (8,))) > 8  # of a TIFF stored plane by plane
         holes = "transparency" in file.info
         mode = {"1": "L", "P": "RGBA" if holes else "RGB"}.get(file.mode, file.mode + "A" * holes)
-        if deep and file.mode.startswith("I") and not holes:
-            pixels = np.array(file).astype(np.uint16)
-        elif deep and file.format == "TIFF":
+        plain = mode in ("L", "LA", "RGB", "RGBA") and tags.get(284, 1) == 1 and 1 not in tags.get(338, ())
+        if deep and file.mode.startswith("I") and not holes and tags.get(262, 1) == 1:
+            pixels = np.array(file)
+            if pixels.min() < 0 or pixels.max() > 65535:
+                raise PictureError(
+                    f"{str(path)!r} holds values from {pixels.min()} to {pixels.max()}, where white is "
+                    f"65535; scale them, black to 0 and white to 65535"
+                )
+            pixels = pixels.astype(np.uint16)
+        elif deep and file.format == "TIFF" and plain and not file.mode.startswith("I"):
             import tifffile
 
             pixels = tifffile.imread(path)
@@ -64,7 +79,7 @@ def open_picture(name_or_path: str | PathLike[str]) -> StoredPicture:
             kind = f"16 bits in {file.mode} in a {file.format} file" if deep else f"the mode {file.mode}"
             raise PictureError(
                 f"{str(path)!r} has {kind}, which cannot be written again; convert it to an RGB picture of 8 "
-                f"bits, or to a TIFF of 16"
+                f"bits, or to a TIFF of 16 with interleaved colours, black as 0 and plain alpha"
             )
         else:
             pixels = np.array(file.convert(mode))
@@ -103,6 +118,8 @@ def encode_picture(values: Float[Tensor, "C H W"], like: StoredPicture, suffix: 
         pixels = np.concatenate([pixels, like.alpha[..., None]], axis=2)
     file, suffix = BytesIO(), suffix.lower()
     try:
+        if suffix not in _KINDS:  # others would drop the profile or the alpha channel, or change the pixels
+            raise ValueError(f"known are {', '.join(_KINDS)}")
         if like.white == 65535 and pixels.shape[2] > 1:
             if suffix not in (".tif", ".tiff"):
                 raise ValueError("colours of 16 bits are written as TIFF alone")
@@ -118,6 +135,8 @@ def encode_picture(values: Float[Tensor, "C H W"], like: StoredPicture, suffix: 
             )
         else:
             given = {"exif": like.exif, "icc_profile": like.icc_profile, "quality": 95}
+            if suffix in (".tif", ".tiff") and like.exif is not None:
+                given["exif"] = _without_layout(like.exif)
             kept: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
             image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             image.save(file, format=Image.registered_extensions()[suffix], **kept)
@@ -126,3 +145,13 @@ def encode_picture(values: Float[Tensor, "C H W"], like: StoredPicture, suffix: 
             f"a {suffix!r} file cannot hold this picture ({error}); take .png or .tif"
         ) from error
     return file.getvalue()
+
+
+def _without_layout(exif: bytes) -> bytes:
+    from PIL import Image
+
+    noted = Image.Exif()
+    noted.load(exif)
+    for tag in _LAYOUT & set(noted):
+        del noted[tag]
+    return noted.tobytes()

@@ -1,7 +1,7 @@
 """Filters that know nothing of the picture's patches: a Gaussian blur, and the Wiener filter.
 
-With the picture mirrored at its border, both multiply its cosine coefficients by gains. Any claim about
-what another filter is worth stands beside them.
+With the picture mirrored at its border, both multiply its cosine coefficients by gains. They
+are the baselines for any claim about what another filter is worth.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def wiener(clean: Float[Tensor, "C H W"], sigma: float) -> CosineFilter:
 
         g(f) = P(f) / (P(f) + σ²),   P(f): the mean square of the clean coefficients within one ring of f
 
-    No denoiser has the clean picture: this bounds what a filter of this kind, the same at all pixels and in
-    all directions, can reach.
+    No denoiser has the clean picture. On average over the noise, no filter of this kind, the same at all
+    pixels and in all directions, does better.
 
     Raises:
         PictureError: Not a picture.

@@ -34,8 +34,8 @@ class GradientDescent:
 
         v ← μ v + ∂loss/∂w,   w ← w − η v
 
-    The step η is 1/λ_max of the tangent kernel at the start if it is None. A gradient that stays moves the
-    weights by η/(1 − μ) a step in the end. ``factors`` as for :class:`Adam`.
+    The step η is 1/λ_max of the tangent kernel at the start if it is None. Under a
+    constant gradient each step ends up as η/(1 − μ) times it. ``factors`` as for :class:`Adam`.
     """
 
     step: float | None = None
@@ -133,8 +133,8 @@ def width_factors(
 
         (c/c₀)^a for the first convolution, (c/c₀)^b for those between, (c/c₀)^d for the last
 
-    In the standard parametrisation (−1, −1, −1) lets Adam move the features by as much at every width, and
-    (−1/2, −3/2, −1) the output, so that the features come to rest as c grows.
+    In the standard parametrisation, with (−1, −1, −1) Adam moves the features equally at every width; with
+    (−1/2, −3/2, −1) it moves the output equally, and the features less and less.
 
     Args:
         network: From :func:`dipfilters.build`.

@@ -180,6 +180,14 @@ def test_what_cannot_be_stored_or_run_is_refused_with_the_remedy(tmp_path, log):
         refused(StudyError, f"another run of {TOY} is going on in .*; wait for it, or stop it"),
     ):
         run(TOY, profile="quick", out=tmp_path)
+    with refused(StudyError, "own-kernel has no profile 'published'; there are full, quick"):
+        run("own-kernel", profile="published", out=tmp_path)
+    with refused(StudyError, f"{TOY} has no parameter 'wide' to choose points by"):
+        run(TOY, out=tmp_path, where={"wide": 8})
+    with refused(StudyError, f"no point of {TOY}, full, has {{'number': -1}}"):
+        run(TOY, out=tmp_path, where={"number": -1})
+    with refused(StudyError, "there must be a worker, got 0; without a card leave out DEVICE=cuda"):
+        run(TOY, out=tmp_path, number=0)
     done = start("-m", "studies", "none")
     assert done.communicate()[1] == "no study 'none'; there are own-kernel, hour-glass, optimisers\n"
     assert done.returncode == 1
