@@ -390,7 +390,11 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--device", default="cuda", help="cuda, or one of several cards, cuda:1; or cpu")
     parser.add_argument("--quick", action="store_true", help="tiny work, one round")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of card.json and card.md")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the folder of card.json and card.md: the page's own, but none for the cpu or --quick",
+    )
     parser.add_argument("--commit", help="what the report names, where this folder is no checkout")
     options = parser.parse_args(words)
     if options.device != "cpu" and not torch.cuda.is_available():
@@ -422,8 +426,11 @@ def main(words: Sequence[str]) -> None:
         "rows": [asdict(row) for row in rows],
         "seconds": round(time.perf_counter() - begun, 1),
     }
-    write(options.out / "card.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    write(options.out / "card.md", report(result))
+    # The page says that a card did what lies in its folder.
+    folder = RESULTS if options.out is None and options.device != "cpu" and not options.quick else options.out
+    if folder is not None:
+        write(folder / "card.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        write(folder / "card.md", report(result))
     print(report(result))
 
 

@@ -144,8 +144,7 @@ def denoise(
 
     Each tile of 48×48 pixels is denoised by a network of its own, with its own k, and neighbours that overlap
     are blended. That takes time in proportion to the pixels, where one filter for the whole picture takes the
-    square, and a texture stops later than a sky: on three of four pictures SURE's stops for tiles came out
-    better than the best stop of the one filter, see :doc:`/book/how-to-run`.
+    square, and lets a texture stop later than a sky.
 
     Args:
         noisy: y, values about [0, 1]; grey or colour.
