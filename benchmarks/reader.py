@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.learners import zero_shot
 from benchmarks.suite import LAST, RESULTS, SIGMA, provenance, write
 from dipfilters import (
     LanczosTwicing,
@@ -38,6 +37,7 @@ from dipfilters import (
     step_grid,
     vanilla,
 )
+from studies.learners import zero_shot
 from tools.errors import run_main
 
 PICTURES = ("astronaut", "chelsea", "coffee", "retina")

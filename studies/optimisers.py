@@ -33,7 +33,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,13 +53,10 @@ from dipfilters import (
 )
 from dipfilters.empirical import JacobianFilter, detail_over_noise, turn
 from dipfilters.filters import Filter
-from dipfilters.shift_invariant import gaussian_blur
 from dipfilters.training import TrainingStep, follow, width_factors
-from studies.scenes import Scene, chance, picture_names, scene, until_divergence
+from studies.scenes import LAWS, SIGMA, Scene, best_blur, chance, picture_names, scene, until_divergence
 from studies.table import Outcome, Point
 
-SIGMA = 25 / 255
-LAWS = {"features": (-1.0, -1.0, -1.0), "kernel": (-0.5, -1.5, -1.0)}
 METHODS = ("gradient descent", "momentum", "Adam", "second moment", "sign")
 
 
@@ -118,13 +114,9 @@ def point(arm: str, *, device: str = "cpu", folder: str | None = None, **setting
 
 def known(at: Scene) -> Outcome:
     """Detail over noise of filters that are not trained; 1 would be a filter that lets all through alike."""
-    shape = (at.clean.shape[1], at.clean.shape[2])
-    spreads = np.geomspace(0.4, 2.0, 30)
-    blurs = [gaussian_blur(shape, float(s), device=at.clean.device) for s in spreads]
-    best = int(np.argmax([psnr(blur.apply(at.noisy), at.clean) for blur in blurs]))
     similar = gaussian_kernel(0.1)
     filters: dict[str, Filter] = {
-        "blur of oracle width": blurs[best],
+        "blur of oracle width": best_blur(at)[0],
         "non-local means": KernelFilter(at.noisy, similar, patch_size=5, normalize="rows"),
         "non-local means from the clean picture": KernelFilter(
             at.clean, similar, patch_size=5, normalize="rows"

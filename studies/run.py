@@ -36,7 +36,7 @@ STUDIES = {
 STAMP = ("study", "profile", "commit", "code", "hardware", "threads", "seconds", "date", "versions")
 
 _ROOT = Path(__file__).parent.parent
-_SHARED = ("scenes.py",)  # code that points of several studies call
+_SHARED = ("scenes.py", "learners.py")  # code that points of several studies call
 
 
 class StudyError(RuntimeError):

@@ -27,11 +27,18 @@ from dipfilters.empirical import JacobianFilter, krylov_filter
 from dipfilters.filters import Filter
 from dipfilters.images import PICTURES
 from dipfilters.provenance import digest
-from dipfilters.shift_invariant import gaussian_blur, wiener
+from dipfilters.shift_invariant import CosineFilter, gaussian_blur, wiener
 from dipfilters.training import Measure, TrainingStep
 from dipfilters.twicing import DivergenceError
+from studies.learners import zero_shot
 
+SIGMA = 25 / 255
 LAST = 10**12  # steps of twicing: the best of a narrow network's own filter come after 1e8
+EPOCHS = 2000  # of the network that learns from the noisy picture alone, as published
+SPREADS = [float(s) for s in np.geomspace(0.3, 3.0, 40)]  # of the blur, among which an oracle chooses
+
+# Powers of the width c in the steps of the first, the hidden and the last convolutions; see own_kernel.
+LAWS = {"features": (-1.0, -1.0, -1.0), "kernel": (-0.5, -1.5, -1.0)}
 
 
 Numbers = dict[str, float]
@@ -224,27 +231,37 @@ class Watch:
         return number > 2 * self.best_step + 400
 
 
-def baselines(at: Scene) -> Numbers:
-    """What knows nothing of networks; the strength of blur and non-local means by the clean picture.
+def best_blur(at: Scene) -> tuple[CosineFilter, float, float]:
+    """The Gaussian blur of the spread that an oracle chooses, that spread, and its PSNR."""
+    shape, device = (at.noisy.shape[1], at.noisy.shape[2]), at.noisy.device
+    blurs = [gaussian_blur(shape, spread, device=device) for spread in SPREADS]
+    values = [psnr(blur.apply(at.noisy), at.clean) for blur in blurs]
+    best = int(np.argmax(values))
+    return blurs[best], SPREADS[best], values[best]
+
+
+def baselines(at: Scene, epochs: int = EPOCHS) -> Numbers:
+    """What is not the deep image prior; the strength of blur and non-local means by the clean picture.
 
     BM3D is that of the package bm3d, free for non-commercial use only; NaN where it is not installed.
+    ZS-N2N is a small network that learns from the noisy picture alone, after so many epochs.
     """
     from skimage.restoration import denoise_nl_means
 
-    shape, device = (at.noisy.shape[1], at.noisy.shape[2]), at.noisy.device
-    spreads = [float(s) for s in np.geomspace(0.3, 3.0, 40)]
-    blurred = [psnr(gaussian_blur(shape, s, device=device).apply(at.noisy), at.clean) for s in spreads]
+    _, spread, blurred = best_blur(at)
+    learnt = next(zero_shot(at.noisy, [epochs]))
     noisy = at.noisy.double().permute(1, 2, 0).cpu().numpy()
     noisy, axis = (noisy[..., 0], None) if noisy.shape[2] == 1 else (noisy, 2)
     options = {"patch_size": 5, "patch_distance": 6, "sigma": at.sigma, "channel_axis": axis}
     means = [denoise_nl_means(noisy, h=h * at.sigma, **options) for h in (0.4, 0.6, 0.8, 1.0, 1.2)]
     return {
         "noisy": psnr(at.noisy, at.clean),
-        "blur": max(blurred),
-        "blur spread": spreads[int(np.argmax(blurred))],
+        "blur": blurred,
+        "blur spread": spread,
         "wiener": psnr(wiener(at.clean, at.sigma).apply(at.noisy), at.clean),
         "non-local means": max(_psnr_of(picture, at) for picture in means),
         "BM3D": _bm3d(noisy, at),
+        "ZS-N2N": psnr(learnt, at.clean),
     }
 
 

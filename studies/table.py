@@ -8,7 +8,6 @@ Parquet is read by pyarrow, pandas, polars, DuckDB and R alike, and pyarrow need
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -143,16 +142,3 @@ def load(study: str, profile: str = "full", *, folder: Path = RESULTS, **where: 
         if all(kept.get(name) == value for name, value in where.items()):
             rows.append({n: np.array(v, np.float32) if isinstance(v, list) else v for n, v in kept.items()})
     return rows
-
-
-def same_numbers(first: Row, second: Row, stamp: Iterable[str]) -> bool:
-    """Whether two rows agree in all but where they come from and how long they took."""
-    if first.keys() != second.keys():
-        return False
-    for name in first.keys() - set(stamp):
-        one, other = first[name], second[name]
-        if isinstance(one, float) and math.isnan(one) and math.isnan(other):
-            continue
-        if not name.startswith("seconds") and not np.array_equal(one, other):
-            return False
-    return True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -110,3 +112,16 @@ def refused(error: type[Exception], match: str) -> Iterator[None]:
 def within(measured: float, expected: float, standard_error: float, times: float = 3.0) -> bool:
     """Whether a measurement lies within so many standard errors; an error of 0 or NaN never passes."""
     return math.isfinite(measured) and abs(measured - expected) < times * standard_error
+
+
+def same_numbers(first: dict[str, Any], second: dict[str, Any], stamp: Iterable[str]) -> bool:
+    """Whether two rows of a study agree in all but where they come from and how long they took."""
+    if first.keys() != second.keys():
+        return False
+    for name in first.keys() - set(stamp):
+        one, other = first[name], second[name]
+        if isinstance(one, float) and math.isnan(one) and math.isnan(other):
+            continue
+        if not name.startswith("seconds") and not np.array_equal(one, other):
+            return False
+    return True

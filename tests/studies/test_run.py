@@ -18,8 +18,8 @@ from PIL import Image
 
 from studies import Outcome, load
 from studies.run import STAMP, Setting, StudyError, run
-from studies.table import Store, TableError, as_row, key, same_numbers
-from tests.samples import refused
+from studies.table import Store, TableError, as_row, key
+from tests.samples import refused, same_numbers
 from tests.studies import toy
 from tools.notebooks import ROOT
 

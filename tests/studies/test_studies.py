@@ -17,8 +17,8 @@ from dipfilters.empirical import JacobianFilter
 from studies import load, own_kernel
 from studies.run import STAMP, STUDIES, Setting, computed, module_of, run
 from studies.scenes import scene
-from studies.table import key, same_numbers
-from tests.samples import generator
+from studies.table import key
+from tests.samples import generator, same_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 

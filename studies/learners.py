@@ -1,4 +1,4 @@
-"""A small network that learns from the noisy picture alone, as a peer of the closed forms.
+"""A small network that learns from the noisy picture alone, a peer of the deep image prior.
 
 Written from the description in the paper: Mansour and Heckel, Zero-Shot Noise2Noise (2023), arXiv 2303.11253.
 """
