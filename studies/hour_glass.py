@@ -22,7 +22,7 @@ The arms:
 What theory predicts, written before the run:
 
 * Published, over nine pictures of 512×512 pixels and more at σ = 25/255: non-local means 30.26 dB, the prior
-  29.22 after 1800 steps and 30.43 averaged, BM3D 31.42; a blur of oracle width, measured on the same pictures,
+  29.22 after 1800 steps and 30.43 averaged, BM3D 31.42; a blur of oracle width was measured there at
   27.85. At 128×128 pixels pictures have less to average over: all are lower, blur by the most. The prior must
   beat blur clearly, or the bench is not that of the deep image prior.
 * The kernel at the start knows nothing of the picture, and denoises like a low-pass filter: about the blur.
