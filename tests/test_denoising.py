@@ -173,7 +173,7 @@ def test_black_tiles_tell_nothing_of_the_time(clock):
     noisy = torch.zeros(1, 400, 400)
     noisy[:, :80, :80] = torch.rand(1, 80, 80, generator=generator(0))
     clock[0] = 1.0 / 48**4
-    trials, share = denoising._trials(noisy, denoising.tiles((400, 400), 48), 96)
+    trials, share = denoising._trials(noisy, denoising.tiles((400, 400), 48), 96, 1)
     assert all(bool(noisy[:, *trial].any()) for trial in trials)
     assert share == len(trials) / 9
 
@@ -186,9 +186,9 @@ def test_a_budget_holds_or_what_would_is_said_at_once(clock, shape, exact):
     clock[0] = 1.0 / (min(37, side) if shape[1] == 37 else side) ** 2 / side**2  # a trial takes a second
     options: Any = {"exact": exact, "memory_gb": 100.0, "progress": False}
     with annotations_off(), pytest.raises(TimeBudgetError) as error:
-        denoise(noisy, 0.1, budget_s=0.5, **options)
+        denoise(noisy, 0.1, budget_s=40, **options)
     told = re.fullmatch(
-        rf"this takes about \S+ s for {shape[1]}×{shape[2]} pixels here, over budget_s = 0.5; allow "
+        rf"this takes about \S+ s for {shape[1]}×{shape[2]} pixels here, over budget_s = 40; allow "
         r"budget_s = (\d+), or take a part of (\d+)×(\d+) pixels",
         str(error.value),
     )
@@ -202,12 +202,28 @@ def test_a_budget_holds_or_what_would_is_said_at_once(clock, shape, exact):
 def test_the_part_that_is_said_to_fit_does():
     for power, seconds in ((2, 200.0), (4, 3000.0)):
         with pytest.raises(TimeBudgetError, match="or take a part of") as error:
-            check_time(seconds, (600, 900), 20.0, power)
+            check_time(2.0, seconds, (600, 900), 20.0, power)
         told = re.search(r"(\d+)×(\d+) pixels$", str(error.value))
         assert told is not None
         height, width = map(int, told.groups())
-        assert 0.7 < seconds * (height * width / (600 * 900)) ** (power / 2) / 20.0 < 0.81
-    check_time(20.0, (600, 900), 20.0, 2)
+        assert 0.7 < (2.0 + seconds * (height * width / (600 * 900)) ** (power / 2)) / 20.0 < 0.81
+    check_time(2.0, 18.0, (600, 900), 20.0, 2)
+    with refused(TimeBudgetError, r"over budget_s = 19.9; allow budget_s = 25$"):
+        check_time(17.0, 3.0, (600, 900), 19.9, 2)
+
+
+def test_tiles_side_by_side_are_those_of_one_thread():
+    """To the last bit, whatever the number of threads, which is as it was afterwards."""
+    noisy, _ = noisy_and_clean("camera", 80)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(denoise(noisy, SIGMA, architecture=vanilla(1, 3), progress=False))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+    assert torch.equal(found[0].picture, found[1].picture)
 
 
 def test_real_seconds_are_measured():

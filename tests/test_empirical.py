@@ -322,6 +322,10 @@ def test_bad_arguments_are_refused():
         turn(torch.ones(5, 4), torch.ones(4, 5))
     with refused(ValueError, "before or after is constant in each column, and has no angle"):
         turn(torch.ones(5, 4), picture(1, 5, 4)[0])
+    with refused(ValueError, "the filter takes all these pictures to 0, and shows nothing of itself"):
+        krylov_filter(CosineFilter(torch.zeros(6, 7)), picture(1, 6, 7), 2)
+    with refused(PictureError, "pictures requires a gradient"):
+        krylov_filter(filter, picture(1, 6, 7).requires_grad_(), 2)
     with refused(PictureError, "clean must have the shape of the filter"):
         detail_over_noise(filter, image, generator=generator(0))
     with refused(ValueError, "spread must be positive and finite, got -1"):

@@ -149,6 +149,14 @@ def test_floats_that_are_not_finite_are_refused(tmp_path, bad):
         load_image(tmp_path / "nan.tif")
 
 
+def test_sixteen_bits_plane_by_plane_are_refused(tmp_path):
+    """Pillow gives their upper halves."""
+    planes = np.arange(3 * 5 * 7, dtype=np.uint16).reshape(3, 5, 7)
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    with refused(PictureError, r"planes.tif' has 16 bits in RGB stored plane by plane, .* interleaved"):
+        load_image(tmp_path / "planes.tif")
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [

@@ -188,6 +188,9 @@ def test_a_black_picture_leaves_the_step_to_the_filter():
     filter = make(noisy, "spectral")
     assert float(LanczosTwicing(filter, 0 * noisy, last=9).estimate(9).abs().max()) == 0
     assert filter.scale == pytest.approx(make(noisy, "spectral").scale, rel=1e-9)
+    black = torch.zeros(1, 64, 64, dtype=torch.float64)  # so large that a low rank would help
+    twicing = LanczosTwicing(TangentFilter(black, vanilla(1, 3), engine="cpu"), black, last=9)
+    assert float(twicing.estimate(9).abs().max()) == 0
 
 
 def test_shapes_types_and_steps():

@@ -172,7 +172,7 @@ REFUSED = {
     "sigma": (["noisy.png", "--out", "o.png", "--sigma", "300"], "--sigma must lie between 0 and 255"),
     "a folder": (["noisy.png", "--out", "sub.png"], "'sub.png' is a folder; name the file to write in it"),
     "lossy kind": (["noisy.png", "--out", "o.gif"], "a '.gif' file cannot hold this picture (known are .png"),
-    "planes": (["planes.tif", "--out", "o.tif"], "a TIFF of 16 with interleaved colours"),
+    "planes": (["planes.tif", "--out", "o.tif"], "with interleaved colours"),
     "below black": (["below.tif", "--out", "o.tif"], "holds values from -5 to 9, where white is 65535"),
     "seconds": (
         ["noisy.png", "--out", "o.png", "--sigma", "9", "--budget-s", "1e-9"],

@@ -67,5 +67,7 @@ def test_what_makes_no_filter_is_refused():
         wiener(picture(1, 4, 4), 25)
     with refused(PictureError, "clean must have shape"):
         wiener(picture(1, 4, 4)[0], 0.1)
+    with refused(PictureError, "clean requires a gradient"):
+        wiener(picture(1, 4, 4).requires_grad_(), 0.1)
     with refused(PictureError, "gains requires a gradient"):
         CosineFilter(picture(1, 4, 4)[0].requires_grad_())

@@ -26,6 +26,7 @@ from dipfilters import (
     vanilla,
     weight_change,
 )
+from dipfilters.networks import hour_glass
 from dipfilters.training import Optimizer, TrainingStep, WeightChange, follow, width_factors
 from dipfilters.twicing import DivergenceError
 from tests.oracles import twicing_by_recursion
@@ -192,12 +193,22 @@ def test_a_shared_second_moment_without_memory_normalises_the_gradient():
             assert float(part.square().mean().sqrt()) == pytest.approx(0.01, rel=1e-6)
 
 
+def test_a_weight_that_the_output_does_not_need_stays_with_a_shared_moment_too():
+    network = small(autoencoder(1, 3))
+    network.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+    run(network, optimizer=Adam(0.01, shared="all"), steps=2)
+    assert torch.equal(network.get_parameter("unused"), torch.ones(3))
+
+
 def test_the_factors_of_a_law_in_the_width():
     network = build(autoencoder(1, 3), channels=1, width=4, generator=generator(0))
     powers = (-0.5, -1.5, -1.0)
     assert width_factors(network, 128, powers) == (0.5, 0.125, 0.125, 0.25)
     assert width_factors(network, 32, powers) == (1.0, 1.0, 1.0, 1.0)
     assert width_factors(network, 8, (-1.0, -1.0, -1.0), base=4) == (0.5, 0.5, 0.5, 0.5)
+    published = build(hour_glass(1), channels=1, width=32, generator=generator(0))
+    with refused(ValueError, "two trained convolutions at least and no other trained weights, got 6 and 13"):
+        width_factors(published, 32, powers)
 
 
 # ----------------------------------------------------------------------------------------- the run
@@ -336,7 +347,7 @@ def test_effective_weights_are_copies_that_know_the_parametrisation():
         ),
         (
             lambda: width_factors(small(vanilla(1, 3).train_only([True, False])), 8, (1.0, 1.0, 1.0)),
-            "the network must have two trained convolutions at least, got 1",
+            "two trained convolutions at least and no other trained weights, got 1 and 0 of others",
         ),
         (lambda: width_factors(small(), 0, (1.0, 1.0, 1.0)), "width must be a whole number and at least 1"),
         (

@@ -188,9 +188,6 @@ class NoiseFedFilter(Filter):
         q, (height, width) = self.period, self.shape
         return torch.einsum("abab->ab", self._kernel[:, :, :q, :q]).repeat(height // q, width // q).flatten()
 
-    def _reference_matrix(self) -> Tensor:
-        return self._kernel_columns(range(len(self._ones)))
-
 
 class CirculantTwicing:
     """Twicing with a :class:`NoiseFedFilter` for all numbers of steps at once, at the size of a photograph.

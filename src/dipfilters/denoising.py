@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -38,19 +40,23 @@ class TimeBudgetError(RuntimeError):
     """More time than the stated budget; the message says what would fit."""
 
 
-def check_time(seconds: float, shape: Sequence[int], budget_s: float, power: int) -> None:
+def check_time(spent: float, seconds: float, shape: Sequence[int], budget_s: float, power: int) -> None:
     """Refuse work on H×W pixels that takes longer than a budget, and grows as a power of their sides.
+
+    Args:
+        spent: What was spent on the trial, compiling included.
+        seconds: What the work itself takes.
 
     Raises:
         TimeBudgetError: With a budget that is enough, and the size of a part that fits.
     """
-    if seconds > budget_s:
-        share = (0.8 * budget_s / seconds) ** (1 / power)
-        height, width = (max(1, int(share * side)) for side in shape)
+    if spent + seconds > budget_s:
+        left = 0.8 * budget_s - spent
+        height, width = (int((max(left, 0) / seconds) ** (1 / power) * side) for side in shape)
+        part = f", or take a part of {height}×{width} pixels" if min(height, width) > 0 else ""
         raise TimeBudgetError(
-            f"this takes about {seconds:.3g} s for {shape[0]}×{shape[1]} pixels here, over budget_s = "
-            f"{budget_s:g}; allow budget_s = {math.ceil(1.25 * seconds)}, or take a part of {height}×{width} "
-            f"pixels"
+            f"this takes about {spent + seconds:.3g} s for {shape[0]}×{shape[1]} pixels here, over budget_s "
+            f"= {budget_s:g}; allow budget_s = {math.ceil(1.25 * (spent + seconds))}{part}"
         )
 
 
@@ -191,9 +197,12 @@ def denoise(
     network, shape = architecture or vanilla(1, 11), noisy.shape[1:]
     side = max(shape) if exact else _TILE
     values = len(noisy) * math.prod(min(n, side) for n in shape)
-    needed = _KEPT_BYTES * noisy.numel() + _RUN_BYTES * values
-    check_memory(needed, shape, memory_gb, "memory_gb")
-    left_gb = memory_gb - needed / 1e9
+    kept, run = _KEPT_BYTES * noisy.numel(), _RUN_BYTES * values
+    check_memory(kept + run, shape, memory_gb, "memory_gb")
+    left_gb = memory_gb - (kept + run) / 1e9
+    side_by_side = 1
+    if len(tiles(shape, side)) > 1 and noisy.device.type == "cpu":
+        side_by_side = min(torch.get_num_threads(), int((1e9 * memory_gb - kept) / run))
     probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     probe = probe.to(noisy.device)
 
@@ -201,10 +210,10 @@ def denoise(
         part = (slice(None), *tile)
         return _stopped(noisy[part].double(), probe[part], level, network, memory_gb, left_gb)
 
-    with device_memory(shape, noisy.device):
+    with device_memory(shape, noisy.device), _threads(side_by_side) as pool:
         while True:
             parts = tiles(shape, side)
-            trials, share = _trials(noisy, parts, max(_TRIAL_SIDE, network.radius + 1))
+            trials, share = _trials(noisy, parts, max(_TRIAL_SIDE, network.radius + 1), side_by_side)
             try:
                 if budget < math.inf:
                     stopped(trials[0])  # the first call compiles
@@ -215,14 +224,13 @@ def denoise(
                 side *= 2
         if budget < math.inf:
             compiled = perf_counter()
-            for tile in trials:
-                stopped(tile)
-            seconds = compiled - begun + (perf_counter() - compiled) * (1 + 1 / share)
-            check_time(seconds, shape, budget, power=4 if exact else 2)
+            list(pool.map(stopped, trials))
+            now = perf_counter()
+            check_time(now - begun, (now - compiled) / share, shape, budget, power=4 if exact else 2)
         picture, spread = torch.zeros_like(probe), torch.zeros_like(probe)
         weights, steps = torch.zeros_like(probe[0]), []
-        for tile in tqdm(parts, desc="denoising", unit="tile", disable=not progress):
-            found = stopped(tile)
+        done = tqdm(pool.map(stopped, parts), "denoising", len(parts), unit="tile", disable=not progress)
+        for tile, found in zip(parts, done, strict=True):
             window = _window(found.estimate)
             picture[:, *tile] += window * found.estimate
             spread[:, *tile] += window * found.spread
@@ -240,12 +248,31 @@ def denoise(
     )
 
 
-def _trials(noisy: Tensor, parts: list[Tile], side: int) -> tuple[list[Tile], float]:
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads for work side by side, if more than one with one thread of libraries each.
+
+    Two threads in one product of small matrices spend most of their time on waiting for each other, and more
+    where another process holds a core. What one thread finds does not depend on how many there are.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(count) as pool, threadpool_limits(1 if count > 1 else None):
+        torch.set_num_threads(1 if count > 1 else before)
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(before)
+
+
+def _trials(noisy: Tensor, parts: list[Tile], side: int, side_by_side: int) -> tuple[list[Tile], float]:
     """Tiles to time, and their share of the whole work; of one filter a part, up to side×side pixels."""
     shape = noisy.shape[1:]
     if len(parts) > 1:
         parts = [part for part in parts if bool(noisy[:, *part].any())] or parts  # black ones take no time
         count = min(_TRIALS, 1 + len(parts) // 16)
+        count = min(len(parts), -(-count // side_by_side) * side_by_side)
         return [parts[(2 * i + 1) * len(parts) // (2 * count)] for i in range(count)], count / len(parts)
     height, width = (min(n, side) for n in shape)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2

@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
@@ -160,15 +159,8 @@ class JacobianFilter(Filter):
         pictures = columns.T.reshape(-1, *self._output.shape).to(self._output)
         return torch.stack([self._product_with(one).flatten() for one in pictures], dim=1).to(columns)
 
-    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        units = F.one_hot(torch.as_tensor(pixels, device=self._ones.device), len(self._ones))
-        return self._reference_product(units.T.to(self._ones))
-
     def _kernel_diagonal(self) -> Tensor:
         return self._reference_matrix().diagonal()
-
-    def _reference_matrix(self) -> Tensor:
-        return self._kernel_columns(range(len(self._ones)))
 
 
 def krylov_filter(
@@ -193,14 +185,15 @@ def krylov_filter(
         normalize: Of the result, as for any filter.
 
     Raises:
-        PictureError: Not pictures of the filter's shape.
-        ValueError: No product; a filter with normalised rows.
+        PictureError: Not pictures of the filter's shape, or with a gradient.
+        ValueError: No product; a filter with normalised rows, or one that takes all these pictures to 0.
 
     Cost: m products with all pictures, 4 (C m)² N operations.
 
     Source: Lanczos (1950) [lanczos1950].
     """
     check_picture(pictures, "pictures")
+    check_detached(pictures, "pictures")
     check_shape("pictures", pictures.shape[1:], filter.shape, "the filter")
     check_whole("products", products, 1)
     if not filter.symmetric:
@@ -215,6 +208,8 @@ def krylov_filter(
             block = torch.linalg.qr(block - basis @ (basis.T @ block))[0]
     inner = basis.T @ images
     values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+    if not values[-1] > 0:
+        raise ValueError("the filter takes all these pictures to 0, and shows nothing of itself; give others")
     return KrylovFilter(values.clamp_min(0).flip(0), (basis @ vectors).flip(1), filter.shape, normalize)
 
 

@@ -26,6 +26,7 @@ from dipfilters.patches import Padding, check_patch_size, pad, unfold
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
 _LARGEST_KEPT = 2**26  # entries of a kernel matrix that is kept between products: 537 MB, 90×90 pixels
 _ROUNDING = 1e-10  # eigenvalues below this share of the largest are rounding: thousands of times 1e-16
+_PRODUCTS_AT_ONCE = 64  # columns of K that are made as products with unit vectors together
 _ADAPTIVE_ROUNDS = 10  # adaptive columns are drawn in so many; more are slower and hardly better
 
 Normalize = Literal["rows", "spectral"] | float
@@ -49,8 +50,9 @@ def check_memory(size: int, shape: Sequence[int], budget: float, name: str = "bu
     check_positive(name, budget)
     if size / 1e9 > budget:
         raise MemoryBudgetError(
-            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; use "
-            f"apply() or fewer columns, take a smaller picture or a part of it, or raise {name}"
+            f"this takes {size / 1e9:.3g} GB for {shape[0]}×{shape[1]} pixels, over {name} = {budget:g}; "
+            f"{'use apply() or fewer columns, ' if name == 'budget_gb' else ''}take a smaller picture or a "
+            f"part of it, or raise {name}"
         )
 
 
@@ -158,20 +160,26 @@ class Filter(ABC):
             raise ValueError(f'engine {engine!r} does not know this kernel; use engine="reference"')
         self.engine = engine
 
-    @abstractmethod
     def _kernel_columns(self, pixels: Sequence[int]) -> Float[Tensor, "N m"]:
-        """The columns of K that belong to some pixels, numbered r·W + c."""
+        """The columns of K that belong to some pixels, numbered r·W + c: products with unit vectors."""
+        columns = self._ones.new_empty(len(self._ones), len(pixels))
+        for start in range(0, len(pixels), _PRODUCTS_AT_ONCE):
+            some = list(pixels[start : start + _PRODUCTS_AT_ONCE])
+            units = self._ones.new_zeros(len(self._ones), len(some))
+            units[some, range(len(some))] = 1.0
+            columns[:, start : start + len(some)] = self._reference_product(units)
+        return columns
 
     @abstractmethod
     def _kernel_diagonal(self) -> Float[Tensor, " N"]:
         """K_ii for every pixel i."""
 
-    @abstractmethod
     def _reference_matrix(self) -> Float[Tensor, "N N"]:
         """K itself, in float64."""
+        return self._kernel_columns(range(len(self._ones)))
 
     def _reference_product(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
-        """K times the columns of a matrix, in float64."""
+        """K times the columns of a matrix, in float64; a filter has this or its columns of its own."""
         return self._reference_matrix() @ columns
 
     def times_kernel(self, columns: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:

@@ -97,7 +97,7 @@ def opened(path: Path) -> Iterator[Any]:
     """The one picture of a file, by Pillow, whose own warnings and errors stay behind.
 
     Raises:
-        PictureError: It cannot be read as a picture, or holds several.
+        PictureError: It cannot be read as a picture, holds several, or more bits than would be read.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -111,6 +111,12 @@ def opened(path: Path) -> Iterator[Any]:
                 if pages > 1 and file.format != "MPO":  # a camera's, with previews behind the photograph
                     raise PictureError(
                         f"{str(path)!r} holds {pages} pictures; save the one you want by itself"
+                    )
+                tags = getattr(file, "tag_v2", {})
+                if max(tags.get(258, (8,))) > 8 and tags.get(284, 1) == 2 and tags.get(277, 1) > 1:
+                    raise PictureError(
+                        f"{str(path)!r} has 16 bits in {file.mode} stored plane by plane, of which Pillow "
+                        f"would give half; save it with interleaved colours"
                     )
                 yield file
     except PictureError:

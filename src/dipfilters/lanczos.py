@@ -190,6 +190,7 @@ class _Space:
         self._rescale, self.unit, self.size = not filter.knows_scale, 1.0, 0
         self.basis = self.beyond = start[:, :0]
         self._matrix, self._residual = np.empty((0, 0)), np.empty((0, 0))  # T and Yᵀ R, but for the unit
+        self._decomposed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
         self._low_rank = _low_rank(filter, self.root, budget_gb)
 
     def extend(self, steps: np.ndarray, left_out: float) -> None:
@@ -225,18 +226,20 @@ class _Space:
         self._residual = sizes[kept, None] * right[: len(sizes)][kept]
         self.size += 1
         if self._rescale:
-            self.unit = 1.0
-            self.unit = float(self.decomposed()[0].max()) or 1.0
+            self.unit = float(np.linalg.eigvalsh(self._matrix)[-1]) or 1.0
+        self._decomposed = None
         values = self.decomposed()[0]
         check_spectrum(float(values.min()), float(values.max()))
 
     def decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Eigenvalues of T, from the smallest up, its eigenvectors Q (m, m), Qᵀ s (m, C), and Yᵀ R Q."""
-        values, vectors = np.linalg.eigh(self._matrix / self.unit)
-        parts = vectors.T @ (self.basis.T @ self.start).cpu().numpy()
-        if values.min(initial=0.0) >= -NEGLIGIBLE:
-            values = values.clip(0.0)
-        return values, vectors, parts, self._residual @ vectors / self.unit
+        if self._decomposed is None:
+            values, vectors = np.linalg.eigh(self._matrix / self.unit)
+            parts = vectors.T @ (self.basis.T @ self.start).cpu().numpy()
+            if values.min(initial=0.0) >= -NEGLIGIBLE:
+                values = values.clip(0.0)
+            self._decomposed = values, vectors, parts, self._residual @ vectors / self.unit
+        return self._decomposed
 
     def bounds(self, steps: np.ndarray) -> np.ndarray:
         """The bound on ‖e^k‖, (steps, C), for increasing k."""
@@ -320,6 +323,8 @@ def _low_rank(filter: Filter, root: Tensor, budget_gb: float) -> tuple[np.ndarra
         return np.empty(0), root[:, :0]
     columns = min(most, round(len(root) ** 0.5 / 2)) if filter.compares_patches else 0
     factor = filter.linear_part()
+    if not bool(factor.any()):  # a black picture
+        return np.empty(0), root[:, :0]
     if columns > 0:
         chance = torch.Generator().manual_seed(0)
         factor = filter.low_rank(columns, generator=chance, budget_gb=budget_gb).factor

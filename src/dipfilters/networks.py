@@ -393,6 +393,18 @@ class _Function(nn.Module):
         return self.function(image)
 
 
+class _Normalised(nn.BatchNorm2d):
+    """Batch normalisation, with a sentence where there is nothing to take statistics of."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image[:, 0].numel() == 1:
+            raise PictureError(
+                "one pixel is left where batch normalisation takes its statistics, and it needs more; use a "
+                "larger picture or fewer scales"
+            )
+        return super().forward(image)
+
+
 class _Sigmoid(nn.Module):
     """The sigmoid of each channel and a constant of its own."""
 
@@ -473,8 +485,7 @@ def build(
                 channels = outputs
             elif isinstance(layer, Normalisation):
                 # With the statistics of the one picture, always: there is no other to learn them from.
-                norm = nn.BatchNorm2d(channels, track_running_stats=False, device=generator.device)
-                sequence.append(norm)
+                sequence.append(_Normalised(channels, track_running_stats=False, device=generator.device))
             elif isinstance(layer, Activation):
                 sequence.append(nn.LeakyReLU(layer.slope))
             elif isinstance(layer, Pooling):

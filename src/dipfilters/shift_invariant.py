@@ -7,11 +7,9 @@ are the baselines for any claim about what another filter is worth.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,16 +45,9 @@ class CosineFilter(Filter):
         coefficients = down @ columns.T.reshape(-1, *self.shape) @ across.T
         return (down.T @ (self.gains * coefficients) @ across).flatten(1).T
 
-    def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        units = F.one_hot(torch.as_tensor(pixels, device=self.gains.device), self.gains.numel())
-        return self._reference_product(units.T.to(self.gains))
-
     def _kernel_diagonal(self) -> Tensor:
         down, across = (transform.square() for transform in self._transforms)
         return (down.T @ self.gains @ across).flatten()
-
-    def _reference_matrix(self) -> Tensor:
-        return self._kernel_columns(range(self.gains.numel()))
 
 
 def gaussian_blur(
@@ -92,6 +83,7 @@ def wiener(clean: Float[Tensor, "C H W"], sigma: float) -> CosineFilter:
     Source: Wiener (1949) [wiener1949].
     """
     check_picture(clean, "clean")
+    check_detached(clean, "clean")
     check_sigma(sigma)
     shape = (clean.shape[1], clean.shape[2])
     down, across = _cosines(shape[0], clean.device), _cosines(shape[1], clean.device)

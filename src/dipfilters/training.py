@@ -143,14 +143,20 @@ def width_factors(
         base: c₀.
 
     Raises:
-        ValueError: A width or base below 1; fewer than two trained convolutions.
+        ValueError: A width or base below 1; fewer than two trained convolutions; other trained weights, such
+            as those of batch normalisation, whose law is another.
 
     Source: Yang and Littwin (2023) [yang2023].
     """
     ratio = check_whole("width", width, 1) / check_whole("base", base, 1)
-    count = sum(weight.requires_grad for weight in network.parameters())
-    if count < 2:
-        raise ValueError(f"the network must have two trained convolutions at least, got {count}")
+    layers = [layer for layer in network.modules() if isinstance(layer, ScaledConvolution)]
+    count = sum(layer.weight.requires_grad for layer in layers)
+    others = sum(weight.requires_grad for weight in network.parameters()) - count
+    if count < 2 or others:
+        raise ValueError(
+            f"the network must have two trained convolutions at least and no other trained weights, got "
+            f"{count} and {others} of others; train convolutions alone"
+        )
     first, hidden, last = (ratio**power for power in powers)
     return (first, *[hidden] * (count - 2), last)
 
@@ -279,7 +285,8 @@ class _SharedAdam(torch.optim.Optimizer):
         """One step, from the gradients of now."""
         self._number += 1
         first, second = self._moments
-        weights = [(w, group["lr"]) for group in self.param_groups for w in group["params"]]
+        groups = self.param_groups
+        weights = [(w, group["lr"]) for group in groups for w in group["params"] if w.grad is not None]
         squares = [w.grad.square().sum() for w, _ in weights]
         counts = [w.numel() for w, _ in weights]
         if self._shared == "all":
@@ -346,7 +353,8 @@ def follow(
             now |= {"looks": lambda step: step.number, **(at or {})}
         for name, measure in now.items():
             value = measure(step)
-            seen[name].append(value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else value)
+            value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+            seen[name].append(np.array(value))  # a copy, of what the measure may go on changing
         if until is not None and until(step):
             break
     return {name: np.array(values) for name, values in seen.items()}

@@ -94,13 +94,14 @@ def _product(
 
 
 def _card(device: torch.device) -> ModuleType | None:
-    """The module of kernels in Triton, where Triton is installed and the device is one that it knows.
+    """The module of kernels in Triton, where Triton is installed and compiles for this device.
 
     With ``TRITON_INTERPRET=1`` in the environment, its interpreter runs them on the processor, for tests.
     """
     if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
         try:
-            return importlib.import_module("dipfilters.engines.card")
+            card = importlib.import_module("dipfilters.engines.card")
+            return card if card.works(device) else None
         except ModuleNotFoundError as error:
             if error.name != "triton":
                 raise

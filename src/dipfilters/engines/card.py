@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +70,28 @@ def one_layer(program: KernelProgram) -> Coefficients | None:
     kept, relu = leaky_relu_weights(activations[0].slope)
     both = first + last
     return Coefficients(sizes[0][0], both * (kept + relu / 2), last * relu / math.pi, both * relu)
+
+
+@cache
+def works(device: torch.device) -> bool:
+    """Whether Triton's loops compile for a device; if not, a warning says why, once."""
+    means = MeanStage(3, 0.0), ActivationStage(0.0), MeanStage(1, 1.0)
+    program, padded = KernelProgram(means, "theta"), torch.ones(1, 4, 4, device=device)
+    coefficients = one_layer(program)
+    assert coefficients is not None
+    try:
+        product(program, coefficients, padded, torch.ones(1, 4, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # what a compiler may raise is its own affair
+        reason = str(error).partition("\n")[0]
+        warnings.warn(
+            f"Triton cannot compile here ({type(error).__name__}: {reason}), so that products take torch's "
+            f"slower path; it needs a C compiler, and version 3.2 at least",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def product(
