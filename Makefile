@@ -186,7 +186,7 @@ $(NODE): tests/js/package-lock.json .venv/.installed
 .venv-bench/.installed: .venv/.installed benchmarks/requirements.txt
 	@echo "installing what the benchmarks compare with into .venv-bench"
 	@$(call quoted,PYTHON) -m venv --clear .venv-bench
-	@grep -E '^(torch|numpy|numba|scipy|scikit-image|jaxtyping|matplotlib|tqdm|pillow|nbformat|ipython|pyyaml)==' requirements.lock \
+	@grep -E '^(torch|numpy|numba|scipy|scikit-image|jaxtyping|matplotlib|tqdm|pillow|nbformat|ipython|pyyaml|pyarrow|pywavelets|threadpoolctl)==' requirements.lock \
 	  > .venv-bench/constraints.txt
 	@.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install \
 	  -r .venv-bench/constraints.txt -r benchmarks/requirements.txt
