@@ -21,7 +21,9 @@ How fast is the package, and against what? Every figure on this page comes from 
 package and its peers in turns within one process, compares their results, and stops at a wrong one. A ratio
 is the median over the rounds of the newest run; the smallest and the largest are in brackets. Beside it stand
 the medians of all runs that are kept. The bars were set before anything was measured; a bar that is missed is
-shown as missed. How it is done is in
+shown as missed. The floor is how far the time here lies above the least that this machine allows: the
+multiplications with an addition that the work needs, each counted once, at the rate at which the machine does
+nothing else. How it is done is in
 [How to apply a matrix you cannot store](../notebooks/a1-a-matrix-you-cannot-store.ipynb).
 
 ```{{figure}} {ratios}
@@ -31,8 +33,8 @@ shown as missed. How it is done is in
 How many times as long as the package each peer takes, and the bar that was set.
 ```
 
-| work | against | here | there | ratio | all runs | bar | |
-|---|---|--:|--:|--:|--:|--:|---|
+| work | against | here | above the floor | there | ratio | all runs | bar | |
+|---|---|--:|--:|--:|--:|--:|--:|---|
 """
 
 CURVES = """
@@ -157,6 +159,7 @@ def _row(row: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         row["work"],
         row["peer"] + note,
         _amount(row["ours"], row["unit"]),
+        f"{row['ours'] / row['floor']:.1f}×" if row.get("floor") else "",
         _amount(row["theirs"], row["unit"]),
         ratio,
         ", ".join(medians),

@@ -25,6 +25,7 @@ from dipfilters.patches import Padding, check_patch_size, pad, unfold
 
 _TILE_ENTRIES = 2**18  # 2 MB of float64 a tile: its temporaries stay in the processor's cache
 _LARGEST_KEPT = 2**26  # entries of a kernel matrix that is kept between products: 537 MB, 90×90 pixels
+_MOST_PATCHES = 2**22  # entries of patches that are kept between their uses: 34 MB
 _ROUNDING = 1e-10  # eigenvalues below this share of the largest are rounding: thousands of times 1e-16
 _PRODUCTS_AT_ONCE = 64  # columns of K that are made as products with unit vectors together
 _ADAPTIVE_ROUNDS = 10  # adaptive columns are drawn in so many; more are slower and hardly better
@@ -389,20 +390,25 @@ class Filter(ABC):
         diagonal = self._kernel_diagonal()
         largest = _largest(diagonal)
         chances = torch.ones_like(diagonal)
-        factor = self.linear_part()  # B with F Fᵀ + C M⁺ Cᵀ = B Bᵀ
+        factor = self._ones.new_empty(len(self._ones), self.linear_width + columns)
+        self._fill_linear_part(factor)
+        made = self.linear_width  # so many columns of B, with F Fᵀ + C M⁺ Cᵀ = B Bᵀ
         for part in np.array_split(np.arange(columns), rounds):
             draws = min(len(part), int((chances > 0).sum()))
             if draws == 0:  # nothing is missing any more
                 break
             where = torch.multinomial(chances.to(generator.device), draws, generator=generator)
             chosen = where.to(diagonal.device)
-            missing = self._kernel_columns(chosen.tolist()) - factor @ factor[chosen].T
+            known = factor[:, :made]
+            missing = self._kernel_columns(chosen.tolist()).addmm_(known, known[chosen].T, alpha=-1)
             values, vectors = torch.linalg.eigh(missing[chosen])
             kept = values > _ROUNDING * largest
-            factor = torch.cat([factor, missing @ (vectors[:, kept] / values[kept].sqrt())], dim=1)
-            chances = diagonal - factor.square().sum(1)  # the first round draws uniformly, later ones what is
-            chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)  # missing
-        return LowRankFilter(factor, self.shape, normalize=self.normalize)
+            begun, made = made, made + int(kept.sum())
+            factor[:, begun:made] = missing @ (vectors[:, kept] / values[kept].sqrt())
+            if rounds > 1:  # the first one draws uniformly, later ones what is missing
+                chances = diagonal - factor[:, :made].square().sum(1)
+                chances = torch.where(chances > _ROUNDING * largest, chances, 0.0)
+        return LowRankFilter(factor[:, :made], self.shape, normalize=self.normalize)
 
     def linear_part(self) -> Float[Tensor, "N d"]:
         """F with K − F Fᵀ positive semi-definite: what K has of first order in the cosines of its layers.
@@ -424,11 +430,19 @@ class Filter(ABC):
         None is known, so that d = 0, for the Gaussian kernel, with a factor in the positions, for a kernel of
         one's own and for networks that do not pad once.
         """
-        found = [
-            unfold(planes, len(window)) * window.flatten().repeat(len(planes)).sqrt()
-            for planes, window in self._linear_windows()
-        ]
-        return torch.cat([self._ones[:, :0], *found], dim=1)
+        part = self._ones.new_empty(len(self._ones), self.linear_width)
+        self._fill_linear_part(part)
+        return part
+
+    def _fill_linear_part(self, columns: Float[Tensor, "N m"]) -> None:
+        """Write F into the first columns."""
+        start = 0
+        for planes, window in self._linear_windows():
+            for plane in planes:
+                there = columns[:, start : start + window.numel()].view(*self.shape, *window.shape)
+                windows = plane.unfold(0, len(window), 1).unfold(1, len(window), 1)
+                torch.mul(windows, window.sqrt(), out=there)
+                start += window.numel()
 
     @property
     def linear_width(self) -> int:
@@ -566,22 +580,30 @@ class KernelFilter(Filter):
         self.spatial = spatial
 
     @cached_property
-    def _patches(self) -> Float[Tensor, "N d"]:
+    def _kept_patches(self) -> Float[Tensor, "N d"]:
         return unfold(self._padded, self.patch_size)
 
+    @property
+    def _patches(self) -> Float[Tensor, "N d"]:
+        entries = len(self._ones) * len(self._padded) * self.patch_size**2
+        return self._kept_patches if entries <= _MOST_PATCHES else unfold(self._padded, self.patch_size)
+
     def _kernel_diagonal(self) -> Tensor:
-        powers = self._patches.square().mean(1)
+        powers = self._padded.square().mean(0)
+        if self.patch_size > 1:
+            powers = box_mean(powers, self.patch_size)
+        powers = powers.flatten()
         return self.kernel.from_products(powers, powers, powers)
 
     def _kernel_columns(self, pixels: Sequence[int]) -> Tensor:
-        return self._rows(torch.as_tensor(pixels, device=self._patches.device)).T
+        return self._rows(torch.as_tensor(pixels, device=self._ones.device)).T
 
     @cached_property
     def _every(self) -> Tensor:
-        return torch.arange(len(self._patches), device=self._patches.device)
+        return torch.arange(len(self._ones), device=self._ones.device)
 
     def _rows(self, pixels: Tensor) -> Tensor:
-        rows, start = self._patches.new_empty(len(pixels), len(self._patches)), 0
+        rows, start = self._ones.new_empty(len(pixels), len(self._ones)), 0
         for tile in self._tiles(pixels):
             rows[start : start + len(tile)] = tile
             start += len(tile)
@@ -589,10 +611,10 @@ class KernelFilter(Filter):
 
     def _tiles(self, pixels: Tensor) -> Iterator[Tensor]:
         """The rows of K that belong to pixels, a few at a time: a kernel needs several times their memory."""
-        for part in torch.split(pixels, max(1, _TILE_ENTRIES // len(self._patches))):
+        patches = self._patches
+        for part in torch.split(pixels, max(1, _TILE_ENTRIES // len(patches))):
             # All pixels in their order: the same matrix twice, which the kernel knows how to use.
-            patches = self._patches if torch.equal(part, self._every) else self._patches[part]
-            tile = self.kernel(patches, self._patches)
+            tile = self.kernel(patches if torch.equal(part, self._every) else patches[part], patches)
             if self.spatial is not None:
                 down = part[:, None] // self.shape[1] - self._every // self.shape[1]
                 right = part[:, None] % self.shape[1] - self._every % self.shape[1]

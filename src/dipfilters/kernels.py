@@ -102,8 +102,8 @@ class Kernel(ABC):
         same = p is q
         p, q = p.double(), q.double()
         pq = p @ q.T / p.shape[-1]
-        pp = pq.diagonal() if same else p.square().mean(-1)
-        qq = pq.diagonal() if same else q.square().mean(-1)
+        pp = pq.diagonal() if same else torch.einsum("nd,nd->n", p, p) / p.shape[-1]
+        qq = pq.diagonal() if same else torch.einsum("nd,nd->n", q, q) / q.shape[-1]
         return self.from_products(pp[:, None], pq, qq[None, :])
 
 

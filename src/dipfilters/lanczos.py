@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.filters import Filter, LowRankFilter
+from dipfilters.filters import Filter
 from dipfilters.images import check_detached, check_picture, check_shape
 from dipfilters.parameters import check_positive, check_whole
 from dipfilters.twicing import NEGLIGIBLE, Steps, check_spectrum, check_steps, step_grid
@@ -29,6 +29,8 @@ _LONGEST = 10_000  # steps; beyond, the bound with the low rank's many vectors t
 _LEAST = 64**2  # pixels; below, a product takes less time than choosing its vectors
 _GRID = 20  # so many numbers of steps have their errors expected
 _ROUNDING = 1e-14  # of the largest eigenvalue: what is left of a product below that is rounding
+_NOISE = 1e-10  # of the largest eigenvalue of the low rank: its own rounding
+_ROWS = 4096  # of the low rank's vectors that are made together
 _DEPENDENT = 1e-13  # of a unit vector: what is left of a column below that depends on others
 _LARGEST_MISSES = 1e-5  # how far the largest eigenvector may miss; its eigenvalue then misses by the square
 
@@ -137,7 +139,7 @@ class LanczosTwicing:
         values, vectors, parts, _ = self._space.decomposed()
         coefficients = np.einsum("ij,kj,jc->kci", vectors, _gains(values, np.array(stops)), parts)
         scaled = torch.from_numpy(coefficients).to(self._space.basis)
-        estimate: Tensor = scaled @ self._space.basis.T / self._space.root[:, 0]
+        estimate: Tensor = (scaled @ self._space.basis.T).div_(self._space.root[:, 0])
         estimate = estimate.reshape(*estimate.shape[:-1], *self.shape).to(self._dtype)
         return estimate[0] if isinstance(steps, int | np.integer) else estimate
 
@@ -216,8 +218,9 @@ class _Space:
         self.basis = torch.cat([self.basis, block], dim=1)
         for _ in range(2):  # once leaves a share of the rounding
             product = product - self.basis @ (self.basis.T @ product)
-        rest = torch.cat([self.beyond - block @ (block.T @ self.beyond), product], dim=1)
-        beyond, mixed = torch.linalg.qr(rest)
+        rest = self.beyond - block @ (block.T @ self.beyond)
+        beyond, mixed = torch.linalg.qr(torch.cat([rest, product], dim=1))
+        del product, rest
         columns = mixed.cpu().numpy()
         old = self.beyond.shape[1]
         left, sizes, right = np.linalg.svd(np.hstack([columns[:, :old] @ self._residual, columns[:, old:]]))
@@ -268,18 +271,18 @@ class _Space:
 
     def _expected(self, steps: np.ndarray, left_out: float) -> Tensor:
         """Vectors whose span holds the expected errors after ``steps``, but for a share of ‖D^(1/2) z^k‖."""
-        lambdas, vectors = self._low_rank
+        lambdas, vectors = self._low_rank  # in float32, which is good enough for what is only to be expected
         unit = self.unit if self.size or not self._rescale else lambdas.max(initial=0.0)
         lambdas = (lambdas / max(unit, 1e-300)).clip(0.0, 1.0)
         if self.size == 0:
-            expected = _gains(lambdas, steps)[:, :, None] * (vectors.T @ self.start).cpu().numpy()
+            expected = _gains(lambdas, steps)[:, :, None] * (vectors.T @ self.start.to(vectors)).cpu().numpy()
             norms = np.sqrt(np.square(expected).sum((1, 2)))
             chosen = _principal(expected, norms, left_out, _FIRST).to(vectors)
-            return torch.cat([self.start, vectors @ chosen], dim=1)
+            return torch.cat([self.start, (vectors @ chosen).to(self.start)], dim=1)
         values, _, parts, residual = self.decomposed()
-        inner = vectors.T @ self.beyond
+        inner = vectors.T @ self.beyond.to(vectors)
         others, rest = torch.linalg.qr(self.beyond - vectors @ inner)
-        residual = torch.cat([inner, rest]).cpu().numpy() @ residual
+        residual = torch.cat([inner.to(rest), rest]).cpu().numpy() @ residual
         apart = np.append(lambdas, np.zeros(len(rest)))[:, None] - values
         apart[np.abs(apart) < 1e-7] = 1e-7
         left = 1.0 - values  # ((1 − θ)^k − (1 − λ)^k) / (λ − θ) is the sum of (1 − λ)^(k−1−j) (1 − θ)^j
@@ -288,8 +291,8 @@ class _Space:
         added = gaps * np.stack([(residual * left ** max(k - 1, 0)) @ parts for k in steps])
         norms = self.norms(np.append(steps, np.full_like(steps, steps[-1])))
         most = max(_MOST, self.start.shape[1])
-        chosen = _principal(np.concatenate([expected, added]), norms, left_out, most).to(vectors)
-        block: Tensor = vectors @ chosen[: len(lambdas)] + others @ chosen[len(lambdas) :]
+        chosen = _principal(np.concatenate([expected, added]), norms, left_out, most).to(others)
+        block: Tensor = others @ chosen[len(lambdas) :] + vectors @ chosen[: len(lambdas)].to(vectors)
         return block
 
     def _orthonormal(self, block: Tensor) -> Tensor:
@@ -315,21 +318,29 @@ def _principal(expected: np.ndarray, norms: np.ndarray, left_out: float, most: i
 def _low_rank(filter: Filter, root: Tensor, budget_gb: float) -> tuple[np.ndarray, Tensor]:
     """Eigenvalues and orthonormal eigenvectors of the low rank of A, but for its scale; none if too large.
 
-    Half of √N columns, with some 60 operations an entry in float64, and r² operations a pixel for all r
+    An eighth of √N columns, with some 60 operations an entry in float64, and r² operations a pixel for all r
     vectors, against 40 N in float32 for a product: together a quarter of one with 11×11 patches at 256×256.
+    The vectors are in float32.
     """
     most = int(budget_gb * 1e9 / (3 * 8 * len(root))) - filter.linear_width
     if filter.linear_width == 0 or most < 0:
-        return np.empty(0), root[:, :0]
-    columns = min(most, round(len(root) ** 0.5 / 2)) if filter.compares_patches else 0
-    factor = filter.linear_part()
-    if not bool(factor.any()):  # a black picture
-        return np.empty(0), root[:, :0]
+        return np.empty(0), root[:, :0].float()
+    columns = min(most, round(len(root) ** 0.5 / 8)) if filter.compares_patches else 0
+    if not bool(filter.linear_part().any()):  # a black picture
+        return np.empty(0), root[:, :0].float()
     if columns > 0:
         chance = torch.Generator().manual_seed(0)
         factor = filter.low_rank(columns, generator=chance, budget_gb=budget_gb).factor
-    low = LowRankFilter(factor / root, filter.shape, normalize=1.0).decomposition(budget_gb=budget_gb)
-    return low.eigenvalues.cpu().numpy(), low.right
+    else:
+        factor = filter.linear_part()
+    factor /= root
+    values, mixed = torch.linalg.eigh(factor.T @ factor)
+    kept = values > _NOISE * values[-1]
+    mixed = mixed[:, kept] / values[kept].sqrt()
+    vectors = torch.empty(len(factor), mixed.shape[1], dtype=torch.float32, device=factor.device)
+    for start in range(0, len(factor), _ROWS):
+        vectors[start : start + _ROWS] = (factor[start : start + _ROWS] @ mixed).float()
+    return values[kept].cpu().numpy(), vectors
 
 
 class TraceEstimate(NamedTuple):

@@ -81,4 +81,5 @@ def pad(image: Float[Tensor, "B C H W"], radius: int, padding: Padding) -> Float
 
 def unfold(padded: Float[Tensor, "C h w"], size: int) -> Float[Tensor, "N d"]:
     """The patches that lie wholly inside a padded picture."""
-    return F.unfold(padded[None], kernel_size=size)[0].T.contiguous()
+    windows = padded.unfold(1, size, 1).unfold(2, size, 1)
+    return windows.permute(1, 2, 0, 3, 4).reshape(-1, len(padded) * size**2)

@@ -21,16 +21,18 @@ def test_the_newest_results_are_shown_with_their_bars(tmp_path: Path) -> None:
     result["provenance"]["commit"] = "abc1234"
     seconds = {"unit": "s", "ours": 0.1, "theirs": 0.7, "smallest": 6.5, "largest": 7.5, "at_most": False}
     seconds |= {"work": "work", "peer": "peer", "note": "", "bar": 5.0}
-    result["rows"][1] |= seconds | {"ratio": 7.0, "met": True}
-    result["rows"][2] |= seconds | {"ratio": 2.0, "met": False}
+    result["rows"][1] |= seconds | {"ratio": 7.0, "met": True, "floor": 0.04}
+    result["rows"][2] |= seconds | {"ratio": 2.0, "met": False, "floor": None}
     newest.write_text(json.dumps(result), "utf-8")
 
     bench_page.write(tmp_path, tmp_path / "book")
     page = (tmp_path / "book" / "benchmarks.md").read_text("utf-8")
     assert "commit abc1234" in page
     assert json.loads(old.read_text("utf-8"))["provenance"]["commit"] not in page
-    lines = [line for line in page.splitlines() if line.startswith("| work | peer | 0.1 s | 0.7 s | ")]
+    lines = [line for line in page.splitlines() if line.startswith("| work | peer | 0.1 s | ")]
     assert len(lines) == 2
+    assert " | 0.1 s | 2.5× | 0.7 s | " in lines[0]
+    assert " | 0.1 s |  | 0.7 s | " in lines[1]
     assert " | 7 [6.5, 7.5] | " in lines[0]
     assert lines[0].endswith(", 7 | ≥ 5 | met |"), "the medians of all runs, the newest last"
     assert lines[1].endswith(", 2 | ≥ 5 | **missed** |")
