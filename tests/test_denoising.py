@@ -250,9 +250,15 @@ def test_sigma_is_estimated_where_it_is_not_given(level):
 def test_a_description_says_what_speaks_against_sigma():
     noisy, _ = noisy_and_clean("camera", 24)
     found = denoise(noisy, 4 * SIGMA, architecture=vanilla(1, 3), progress=False)
-    assert replace(found, risk=-1.0).describe().count("too large or of noise that is not white") == 1
-    assert "perhaps too small" in replace(found, steps=(3, 200_000), risk=1.0).describe()
-    assert "too" not in replace(found, risk=1.0).describe()
+    plain = replace(found, risk=1.0, correlation=0.0, finest=found.sigma)
+    assert replace(plain, risk=-1.0).describe().count("too large or of noise that is not white") == 1
+    assert (
+        "neighbours in what was taken away correlate by 0.06" in replace(plain, correlation=0.06).describe()
+    )
+    assert "perhaps too small" in replace(plain, steps=(3, 200_000)).describe()
+    assert "perhaps too small" in replace(plain, finest=1.3 * found.sigma).describe()
+    assert "2% of the values are clipped" in replace(plain, clipped=0.02).describe()
+    assert "too" not in plain.describe()
 
 
 def test_what_cannot_be_denoised_is_refused():

@@ -34,7 +34,7 @@ def negative(monkeypatch):
 
     def denoise(noisy, sigma, **options):
         asked.append((sigma, options))
-        return Denoised(1 - noisy, (7,), None, sigma or 0.1, sigma is None, 0.001, 2.0)
+        return Denoised(1 - noisy, (7,), None, sigma or 0.1, sigma is None, 0.1, 0.0, 0.0, 0.001, 2.0)
 
     monkeypatch.setattr(command, "denoise", denoise)
     return asked

@@ -273,7 +273,7 @@ def function_of(path: Path, source: str) -> Callable[..., Any]:
         ("(1, 7)", "(True, 7)", {"SHAPES"}),
         ("Adam(1e-3)", "Adam(2e-3)", {"RULE"}),
         ("helper(size),", "size,", {"Kind", "RULE", "SHAPES", "helper", "measure", "parameters", "training"}),
-        ("helper(size),", "helper(psnr(size)),", {"images", "measure"}),
+        ("helper(size),", "helper(psnr(size)),", {"decoding", "images", "measure"}),
     ],
 )
 def test_the_code_of_a_function(tmp_path: Path, old: str, new: str, wanted: set[str]) -> None:

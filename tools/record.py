@@ -12,7 +12,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from dipfilters import provenance
-from dipfilters.images import PICTURES, PictureError, picture_path
+from dipfilters.decoding import PictureError
+from dipfilters.images import PICTURES, picture_path
 from dipfilters.provenance import Package, SourceError, digest
 from tools import notebooks
 from tools.errors import BookError

@@ -4,8 +4,9 @@ The helper package of the book. Its core can be read in an evening, from top to 
 those above it in this list:
 
 * :mod:`~dipfilters.parameters`: the device and the size of a run, and numbers within their bounds;
-* :mod:`~dipfilters.images`: a picture comes in with :func:`load_image`, gets noise from :func:`add_noise`,
-  and is judged by :func:`psnr`;
+* :mod:`~dipfilters.decoding`: a separate part, see below;
+* :mod:`~dipfilters.images`: a picture comes in with :func:`load_image`, or from another library by
+  :func:`as_picture`, gets noise from :func:`add_noise`, and is judged by :func:`psnr`;
 * :mod:`~dipfilters.patches`: :func:`extract_patches` turns a picture into the patches around its pixels;
 * :mod:`~dipfilters.kernels`: how alike two patches are, :func:`gaussian_kernel`, :func:`arc_cosine_kernel`,
   :func:`one_layer_tangent_kernel`;
@@ -47,24 +48,25 @@ those above it in this list:
 * :mod:`~dipfilters.__main__`: a separate part, see below.
 
 The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
-other parts you can skip until you need them: ``engines`` multiplies with kernels that nobody stores, and says
-again, for speed, what the core says plainly; ``shift_invariant`` holds baselines, and ``circulant`` the
-filter with which chapter 5 ends; the four modules of trained networks are for chapters 6 and 7; ``records``
-keeps the long runs of these chapters, :func:`load_or_run`; ``figures`` holds the interactive figures;
-``checks`` tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the shell
-command that denoises a picture file.
+other parts you can skip until you need them: ``decoding`` reads files of any kind; ``engines`` multiplies
+with kernels that nobody stores, and says again, for speed, what the core says plainly; ``shift_invariant``
+holds baselines, and ``circulant`` the filter with which chapter 5 ends; the four modules of trained networks
+are for chapters 6 and 7; ``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures``
+holds the interactive figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and
+``__main__`` are the shell command that denoises a picture file.
 """
 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing
 from dipfilters.circulant import NoiseFedFilter as NoiseFedFilter
+from dipfilters.decoding import PictureError as PictureError
 from dipfilters.denoising import denoise as denoise
 from dipfilters.empirical import LinearizedNetwork as LinearizedNetwork
 from dipfilters.empirical import empirical_tangent_kernel as empirical_tangent_kernel
 from dipfilters.empirical import largest_eigenvalue as largest_eigenvalue
 from dipfilters.empirical import tangent_product as tangent_product
 from dipfilters.filters import KernelFilter as KernelFilter
-from dipfilters.images import PictureError as PictureError
 from dipfilters.images import add_noise as add_noise
+from dipfilters.images import as_picture as as_picture
 from dipfilters.images import load_image as load_image
 from dipfilters.images import psnr as psnr
 from dipfilters.images import typical_pixels as typical_pixels

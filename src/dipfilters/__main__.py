@@ -12,8 +12,9 @@ from uuid import uuid4
 import numpy as np
 import torch
 
+from dipfilters.decoding import PictureError
 from dipfilters.denoising import TimeBudgetError, denoise
-from dipfilters.images import PictureError, picture_path
+from dipfilters.images import picture_path
 from dipfilters.picture_files import StoredPicture, encode_picture, open_picture
 
 EPILOGUE = """\

@@ -41,8 +41,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from dipfilters.decoding import PictureError
 from dipfilters.filters import Filter, Normalize, check_memory
-from dipfilters.images import PictureError, check_picture, check_shape, check_sigma, pixel_numbers
+from dipfilters.images import check_picture, check_shape, check_sigma, pixel_numbers
 from dipfilters.networks import (
     Architecture,
     ArchitectureError,

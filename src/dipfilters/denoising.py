@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dipfilters.decoding import PictureError
 from dipfilters.filters import Engine, Filter, Normalize, check_memory, device_memory
-from dipfilters.images import PictureError, check_detached, check_picture, check_sigma
+from dipfilters.images import check_detached, check_picture, check_sigma
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.networks import Architecture, vanilla
 from dipfilters.ntk import TangentFilter
@@ -29,6 +31,9 @@ _TILE, _OVERLAP = 48, 16  # pixels a side, and shared by two neighbours at least
 _BUDGET_S = 180.0  # where none is given, but for the exact filter
 _TRIAL_SIDE = 96  # the exact filter is timed on a part of so many pixels a side
 _TRIALS = 5  # tiles that are timed, where there are many
+_CORRELATED = 0.05  # of neighbours in what was removed: 0.00 to −0.04 for white noise of a known σ, seen
+_FAR = 1.25  # times σ, or less than that share of it: an estimate of σ that speaks against it
+_CLIPPED = 0.01  # of the values: more of them at 0 or 1 exactly are no chance
 _LARGEST_VALUE = 10.0  # no noise takes a picture in [0, 1] so far
 _RUN_BYTES = 2_500  # a value of a tile, 2200 measured: the estimates of both runs, the basis of Lanczos twice
 _KEPT_BYTES = 64  # a value of the picture: the probe and the sums over tiles
@@ -93,6 +98,9 @@ class Denoised:
         tile: The size of the tiles in pixels, (height, width), or None if exact.
         sigma: σ, given or estimated.
         estimated: Whether it was estimated.
+        finest: σ as the finest wavelets of the picture show it; of white noise where nothing is finer.
+        correlation: Of neighbours in what was taken away; of white noise about 0.
+        clipped: The share of values of the noisy picture that are 0 or 1 exactly.
         risk: Stein's estimate of the mean squared error per value.
         seconds: How long it took.
     """
@@ -102,6 +110,9 @@ class Denoised:
     tile: tuple[int, int] | None
     sigma: float
     estimated: bool
+    finest: float
+    correlation: float
+    clipped: float
     risk: float
     seconds: float
 
@@ -112,10 +123,20 @@ class Denoised:
         if self.tile is not None:
             way += f" in {len(self.steps)} tiles of {self.tile[0]}×{self.tile[1]} pixels"
         said = f"{way}, {'estimated ' * self.estimated}sigma = {255 * self.sigma:.1f}/255"
+        show = f"the finest wavelets show {255 * self.finest:.1f}"
         if self.risk < 0:
             said += ", too large or of noise that is not white, since the estimated risk is negative"
+        elif self.correlation > _CORRELATED or _FAR * self.finest < self.sigma:
+            said += (
+                f", too large or of noise that is not white, since {show}, and neighbours in what was taken "
+                f"away correlate by {self.correlation:.2f}"
+            )
         elif most == _LAST_STEPS[-1]:
             said += ", perhaps too small, since the last step looked at is the best"
+        elif self.finest > _FAR * self.sigma:
+            said += f", perhaps too small, since {show}, or the picture is of fine texture"
+        if self.clipped > _CLIPPED:
+            said += f", {self.clipped:.0%} of the values are clipped to 0 or 1"
         return f"{said}, in {self.seconds:.0f} s"
 
 
@@ -185,10 +206,6 @@ def denoise(
     least, most = map(float, noisy.aminmax())
     if max(-least, most) > _LARGEST_VALUE:
         raise PictureError(f"noisy must lie about [0, 1], got {least:g} to {most:g}; divide bytes by 255")
-    level = _estimated_sigma(noisy) if sigma is None else sigma
-    check_sigma(level)
-    if level == 0:
-        raise ValueError("sigma must be positive, got 0; a picture without noise needs no denoising")
     budget = (math.inf if exact else _BUDGET_S) if budget_s is None else budget_s
     check_positive("budget_s", 1.0 if budget_s is None else budget_s)
     check_positive("memory_gb", memory_gb)
@@ -200,10 +217,20 @@ def denoise(
     kept, run = _KEPT_BYTES * noisy.numel(), _RUN_BYTES * values
     check_memory(kept + run, shape, memory_gb, "memory_gb")
     left_gb = memory_gb - (kept + run) / 1e9
+    finest = _finest_wavelets(noisy)
+    level = finest if sigma is None else sigma
+    if sigma is None and not 1e-6 < level <= 1:  # rounding, where a picture is flat
+        raise ValueError(
+            f"sigma was estimated as {level:.2g}, of a picture without noise perhaps; give sigma"
+        )
+    check_sigma(level)
+    if level == 0:
+        raise ValueError("sigma must be positive, got 0; a picture without noise needs no denoising")
     side_by_side = 1
     if len(tiles(shape, side)) > 1 and noisy.device.type == "cpu":
         side_by_side = min(torch.get_num_threads(), int((1e9 * memory_gb - kept) / run))
-    probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    options: Any = {"device": "cpu", "dtype": torch.float64}  # whatever the defaults are
+    probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), **options)
     probe = probe.to(noisy.device)
 
     def stopped(tile: Tile) -> _Stopped:
@@ -243,6 +270,9 @@ def denoise(
         tile=None if exact or len(parts) == 1 else (min(shape[0], side), min(shape[1], side)),
         sigma=level,
         estimated=sigma is None,
+        finest=finest,
+        correlation=_correlation(noisy.double() - picture),
+        clipped=float(((noisy == 0) | (noisy == 1)).double().mean()),
         risk=float(sure(picture, noisy.double(), level, divergence)),
         seconds=perf_counter() - begun,
     )
@@ -281,16 +311,21 @@ def _trials(noisy: Tensor, parts: list[Tile], side: int, side_by_side: int) -> t
     return [(slice(top, top + height), slice(left, left + width))], share
 
 
-def _estimated_sigma(noisy: Tensor) -> float:
+def _finest_wavelets(noisy: Tensor) -> float:
     """The standard deviation of white noise, from the finest wavelet coefficients, the mean over channels."""
     from skimage.restoration import estimate_sigma
 
-    level = float(estimate_sigma(noisy.cpu().double().numpy(), average_sigmas=True, channel_axis=0))
-    if not 1e-6 < level <= 1:  # rounding, where a picture is flat
-        raise ValueError(
-            f"sigma was estimated as {level:.2g}, of a picture without noise perhaps; give sigma"
-        )
-    return level
+    with warnings.catch_warnings():  # of a channel without any detail
+        warnings.simplefilter("ignore")
+        found = estimate_sigma(noisy.cpu().double().numpy(), average_sigmas=True, channel_axis=0)
+    return 0.0 if math.isnan(found) else float(found)
+
+
+def _correlation(residual: Tensor) -> float:
+    """The correlation of pixels with their neighbours to the right and below, the mean of both; 0 if flat."""
+    rest = residual - residual.mean((1, 2), keepdim=True)
+    both = (rest[:, 1:] * rest[:, :-1]).mean() + (rest[..., 1:] * rest[..., :-1]).mean()
+    return float(both.nan_to_num() / (2 * rest.square().mean()).clamp_min(1e-300))
 
 
 def _stopped(

@@ -378,6 +378,19 @@ def _largest_eigenvalue(output: Tensor, product: Callable[[Tensor], Tensor]) -> 
 
 def _split(network: nn.Module) -> tuple[Weights, Weights]:
     """The weights that require a gradient, and all other numbers of the network, detached."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.instancenorm._InstanceNorm):
+            changes = module.training and module.track_running_stats
+            remedy = "make it with track_running_stats=False, or call network.eval()"
+            what = "changes its running statistics"
+        else:
+            changes = module.training and isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+            what, remedy = "draws anew", "call network.eval()"
+        if changes:
+            raise ValueError(
+                f"layer {name!r} of the network ({type(module).__name__}) {what} at each call, so that there "
+                f"is no one function of the weights; {remedy}"
+            )
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError("no weight of the network requires a gradient, so that it has no tangent kernel")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dipfilters.decoding import Levels, PictureError, decode, of_pillow, scaled
 from dipfilters.parameters import check_whole
 
 
@@ -41,16 +41,17 @@ PICTURES = {name: Picture(**entry) for name, entry in json.loads(_LIST.read_text
 """The pictures known by name, all inside scikit-image's wheel, so that nothing is downloaded."""
 
 
-class PictureError(ValueError):
-    """A picture that cannot be found, read or used; the message names it and the remedy."""
-
-
 def picture_path(name_or_path: str | PathLike[str]) -> Path:
     """Return the file behind the name of a bundled picture, or the path itself if it is a file.
 
     Raises:
         PictureError: Neither a known name nor an existing file.
     """
+    if not isinstance(name_or_path, str | PathLike):
+        raise PictureError(
+            f"a picture is loaded by its name or path, got {type(name_or_path).__name__}; use as_picture() "
+            f"for pixels that are already read"
+        )
     if isinstance(name_or_path, str) and name_or_path in PICTURES:
         return Path(str(resources.files("skimage.data").joinpath(PICTURES[name_or_path].file)))
     path = Path(name_or_path).expanduser()
@@ -61,7 +62,12 @@ def picture_path(name_or_path: str | PathLike[str]) -> Path:
 
 
 def load_image(
-    name_or_path: str | PathLike[str], *, size: int | tuple[int, int] | None = None, gray: bool = False
+    name_or_path: str | PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    gray: bool = False,
+    page: int | None = None,
+    scale: Levels | None = None,
 ) -> Float[Tensor, "C H W"]:
     """Load a picture as a float32 tensor with values in [0, 1].
 
@@ -70,18 +76,21 @@ def load_image(
         size: ``None`` keeps the size; an integer s gives s×s pixels, a pair (H, W) gives H×W. The
             largest centred part of the right proportions is cut out, then scaled with anti-aliasing.
         gray: Return one channel of luminance instead of three of colour. A grey file has one either way.
+        page: Which picture of a file that holds several, from 0 on.
+        scale: The file's values of black and white, ``(0, 4095)`` for 12 bits in a file of 16. None takes
+            them from the kind of file: 0 and 255 or 65535, for floats 0 and 1. What lies outside is kept if
+            a scale is given, and refused if not.
 
-    An alpha channel is laid on white, and the orientation that a camera notes in the file is applied. Floats
-    are taken for values about [0, 1], and clipped.
+    An alpha channel is laid on white, and the orientation that a camera notes in the file is applied.
 
     Raises:
-        PictureError: No such picture, or a file that cannot be read as one, holds several, or values
-            far outside.
-        ValueError: A size that is not a whole number of pixels from 1 on.
+        PictureError: No such picture; a file that cannot be read as one, or holds several and no page is
+            named; integers whose black and white no one knows, floats outside [0, 1], without a scale.
+        ValueError: A size that is not a whole number of pixels from 1 on; a scale without extent.
 
     Cost: that of decoding the file.
     """
-    image = _decode(picture_path(name_or_path))
+    image = decode(picture_path(name_or_path), page, scale)
     if gray and image.shape[0] == 3:
         from skimage.color import rgb2gray  # not at import time: dipfilters stays light to import
 
@@ -89,76 +98,38 @@ def load_image(
     if size is not None:
         sides = size if isinstance(size, Sequence) else (size, size)
         image = _crop_and_scale(image, *(check_whole("size", side, 1) for side in sides))
-    return image.clamp(0.0, 1.0)
+    return image.clamp(0.0, 1.0) if scale is None else image
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The one picture of a file, by Pillow, whose own warnings and errors stay behind.
+def as_picture(array: Any, *, scale: Levels | None = None) -> Float[Tensor, "C H W"]:
+    """What other libraries hold, as a float32 tensor of shape (C, H, W) with values in [0, 1].
 
-    Raises:
-        PictureError: It cannot be read as a picture, holds several, or more bits than would be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            # Large, and no bomb: one is refused from twice that size on. Metadata that are cut off.
-            warnings.simplefilter("ignore")
-            # Of a path, Pillow maps turned TIFF files into memory with height and width exchanged.
-            with path.open("rb") as stream, Image.open(stream) as file:
-                pages = getattr(file, "n_frames", 1)
-                if pages > 1 and file.format != "MPO":  # a camera's, with previews behind the photograph
-                    raise PictureError(
-                        f"{str(path)!r} holds {pages} pictures; save the one you want by itself"
-                    )
-                tags = getattr(file, "tag_v2", {})
-                if max(tags.get(258, (8,))) > 8 and tags.get(284, 1) == 2 and tags.get(277, 1) > 1:
-                    raise PictureError(
-                        f"{str(path)!r} has 16 bits in {file.mode} stored plane by plane, of which Pillow "
-                        f"would give half; save it with interleaved colours"
-                    )
-                yield file
-    except PictureError:
-        raise
-    # Pillow has a bare ValueError for headers that are cut off or hold nonsense.
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{str(path)!r} cannot be read as a picture ({error}); try a PNG of it") from error
-
-
-def _decode(path: Path) -> Float[Tensor, "C H W"]:
-    """Read a file of any common mode (8 or 16 bits, palette, alpha, CMYK) into C×H×W in [0, 1]."""
-    from PIL import Image, ImageOps
-
-    with opened(path) as file:
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I"):  # 16-bit grey; Pillow holds it in integers of 16 or 32 bits
-            return _within(path, np.array(picture, dtype=np.float64), 0, 65535, 65535)
-        if picture.mode == "F":
-            return _within(path, np.array(picture, dtype=np.float64), -1, 2, 1)
-        grey = picture.mode in ("1", "L", "LA")
-        if picture.mode in ("1", "L") and "transparency" not in picture.info:
-            return torch.from_numpy(np.array(picture.convert("F"), dtype=np.float32) / 255.0)[None]
-        white = Image.new("RGBA", picture.size, "white")
-        flat = Image.alpha_composite(white, picture.convert("RGBA")).convert("L" if grey else "RGB")
-        values = torch.from_numpy(np.array(flat, dtype=np.float32) / 255.0)
-        return values[None] if grey else values.permute(2, 0, 1).contiguous()
-
-
-def _within(path: Path, pixels: np.ndarray, least: int, most: int, white: int) -> Float[Tensor, "1 H W"]:
-    """Grey values divided by that of white, if none lies beyond what a picture with noise may hold.
+    Args:
+        array: A Pillow image; or an array or tensor of shape (H, W), (H, W, 1 or 3), or (1 or 3, H, W), of
+            bytes, 16-bit whole numbers, or floats.
+        scale: As for :func:`load_image`.
 
     Raises:
-        PictureError: With what they are.
+        PictureError: Another shape; values whose black and white no one knows, floats outside [0, 1], without
+            a scale.
+        ValueError: A scale without extent.
     """
-    if not np.isfinite(pixels).all():
-        raise PictureError(f"{str(path)!r} holds pixels that are not finite; repair the file")
-    if pixels.min() < least or pixels.max() > most:
+    from PIL import Image
+
+    if isinstance(array, Image.Image):
+        return of_pillow(array, "array", scale)
+    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    shape = values.shape
+    if values.ndim == 2:
+        values = values[None]
+    elif values.ndim == 3 and shape[2] in (1, 3):
+        values = values.transpose(2, 0, 1)
+    if values.ndim != 3 or len(values) not in (1, 3) or 0 in shape:
+        remedy = "take its alpha channel off by array[..., :3]" if shape[2:] == (4,) else "give a picture"
         raise PictureError(
-            f"{str(path)!r} holds values from {pixels.min():g} to {pixels.max():g}, where white is {white}; "
-            f"scale them, black to 0 and white to {white}"
+            f"array must have shape (H, W), (H, W, C) or (C, H, W) with C = 1 or 3, got {shape}; {remedy}"
         )
-    return torch.from_numpy(pixels / white).float()[None]
+    return scaled("array", values, scale)
 
 
 def _crop_and_scale(image: Float[Tensor, "C H W"], rows: int, columns: int) -> Float[Tensor, "C h w"]:
@@ -179,10 +150,22 @@ def check_picture(image: Tensor, name: str = "image") -> None:
     Raises:
         PictureError: With the name, what it is, and what it should be.
     """
+    _check_tensor(image, name)
     shape = tuple(image.shape)
     if len(shape) != 3 or 0 in shape:
         raise PictureError(f"{name} must have shape (C, H, W), got {shape}; a grey picture is (1, H, W)")
+    if shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+        raise PictureError(
+            f"{name} must have shape (C, H, W), got {shape}, which looks like (H, W, C); give "
+            f"{name}.permute(2, 0, 1)"
+        )
     check_pixels(image, name)
+
+
+def _check_tensor(image: object, name: str) -> None:
+    if not isinstance(image, Tensor):
+        remedy = f"load_image({name})" if isinstance(image, str | PathLike) else f"as_picture({name})"
+        raise PictureError(f"{name} must be a tensor, got {type(image).__name__}; use {remedy}")
 
 
 def check_shape(name: str, found: Sequence[int], wanted: Sequence[int], whose: str) -> None:
@@ -211,8 +194,11 @@ def check_pixels(image: Tensor, name: str) -> None:
     Raises:
         PictureError: With the name, what they are, and the remedy.
     """
+    _check_tensor(image, name)
     if not image.is_floating_point():
-        raise PictureError(f"{name} must hold floats in [0, 1], got {image.dtype}; divide bytes by 255")
+        raise PictureError(
+            f"{name} must hold floats in [0, 1], got {image.dtype}; divide bytes by 255, or use as_picture()"
+        )
     if not bool(torch.isfinite(image).all()):
         bad = int((~torch.isfinite(image)).sum())
         raise PictureError(f"{name} holds {bad} values that are NaN or infinite; replace them first")
@@ -237,6 +223,12 @@ def check_sigma(sigma: float) -> None:
     Raises:
         ValueError: With the remedy; a level above 1 is nearly always one meant for 0..255.
     """
+    given: object = sigma
+    if not isinstance(given, Real):
+        raise ValueError(
+            f"sigma must be one number in [0, 1], got {type(sigma).__name__}; denoise channels of unlike "
+            f"noise one by one"
+        )
     if not 0.0 <= sigma <= 1.0:
         raise ValueError(f"sigma must lie in [0, 1], as pixels do, got {sigma}; for 25 write 25/255")
 
@@ -279,7 +271,7 @@ def psnr(estimate: Float[Tensor, "C H W"], reference: Float[Tensor, "C H W"]) ->
     check_picture(estimate, "estimate")
     check_picture(reference, "reference")
     check_shape("estimate", estimate.shape, reference.shape, "reference")
-    error = float((estimate.double() - reference.double()).square().mean())
+    error = float((estimate.detach().double() - reference.detach().double()).square().mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
 

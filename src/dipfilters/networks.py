@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dipfilters.images import PictureError
+from dipfilters.decoding import PictureError
 from dipfilters.parameters import check_choice, check_positive, check_share, check_whole
 from dipfilters.patches import Padding, pad
 
@@ -410,7 +410,7 @@ class _Sigmoid(nn.Module):
 
     def __init__(self, channels: int, device: torch.device) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1, device=device))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1, device=device, dtype=torch.float32))
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.sigmoid(image + self.bias)
@@ -472,7 +472,8 @@ def build(
 
     def convolution(layer: Convolution, inputs: int, outputs: int, gain: float) -> ScaledConvolution:
         shape = (outputs, inputs, layer.size, layer.size)
-        weight = torch.randn(shape, generator=generator, device=generator.device)
+        options: Any = {"generator": generator, "device": generator.device, "dtype": torch.float32}
+        weight = torch.randn(shape, **options)
         return ScaledConvolution(weight, layer, gain, padding, parametrization == "tangent")
 
     def modules(layers: tuple[Layer, ...], channels: int) -> tuple[nn.Sequential, int]:
@@ -485,7 +486,8 @@ def build(
                 channels = outputs
             elif isinstance(layer, Normalisation):
                 # With the statistics of the one picture, always: there is no other to learn them from.
-                sequence.append(_Normalised(channels, track_running_stats=False, device=generator.device))
+                kind: Any = {"device": generator.device, "dtype": torch.float32}
+                sequence.append(_Normalised(channels, track_running_stats=False, **kind))
             elif isinstance(layer, Activation):
                 sequence.append(nn.LeakyReLU(layer.slope))
             elif isinstance(layer, Pooling):

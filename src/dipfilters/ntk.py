@@ -113,9 +113,9 @@ def white_noise_kernel(
     The first pixel a lies in one block of ``period`` × ``period`` pixels: where all paddings wrap, and the
     period is a multiple of all strides together, Theta(a + period·t, j + period·t) = Theta(a, j).
     """
-    sigma = torch.zeros(period, period, *shape, dtype=torch.float64)
-    sigma[:, :, :period, :period] = torch.eye(period**2).reshape([period] * 4)
-    ones = torch.ones(shape, dtype=torch.float64)
+    ones = torch.ones(shape, dtype=torch.float64, device="cpu")
+    sigma = ones.new_zeros(period, period, *shape)
+    sigma[:, :, :period, :period] = torch.eye(period**2, device="cpu").reshape([period] * 4)
     state = _State(sigma, torch.zeros_like(sigma), ones[:period, :period], ones, 0.0)
     return _through(architecture.layers, state, "circular", parametrization).theta
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from numbers import Integral
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
 Settings = TypeVar("Settings")
+
+if hasattr(os, "register_at_fork"):  # in a forked process torch would wait for threads that stayed behind
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dipfilters.images import PictureError, check_picture
+from dipfilters.decoding import PictureError
+from dipfilters.images import check_picture
 from dipfilters.parameters import check_choice, check_whole
 
 Padding = Literal["reflect", "circular", "zero"]

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dipfilters.images import PictureError, opened, picture_path
+from dipfilters.decoding import PictureError, opened
+from dipfilters.images import picture_path
 
 _KINDS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 
@@ -59,9 +60,10 @@ def open_picture(name_or_path: str | PathLike[str]) -> StoredPicture:
         # Pillow has no 16-bit colour: it would give the upper eight bits.
         tags = getattr(file, "tag_v2", {})
         deep = any(";16" in str(tile[-1]) for tile in file.tile) or file.mode.startswith("I;16")
+        deep = deep or max(tags.get(258, (8,))) > 8  # of a TIFF stored plane by plane
         holes = "transparency" in file.info
         mode = {"1": "L", "P": "RGBA" if holes else "RGB"}.get(file.mode, file.mode + "A" * holes)
-        plain = mode in ("L", "LA", "RGB", "RGBA") and 1 not in tags.get(338, ())
+        plain = mode in ("L", "LA", "RGB", "RGBA") and tags.get(284, 1) == 1 and 1 not in tags.get(338, ())
         if deep and file.mode.startswith("I") and not holes and tags.get(262, 1) == 1:
             pixels = np.array(file)
             if pixels.min() < 0 or pixels.max() > 65535:

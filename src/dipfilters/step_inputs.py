@@ -69,8 +69,8 @@ def grid_masks(shape: tuple[int, int], width: int = 4) -> Bool[Tensor, "masks H 
     """
     if check_whole("width", width, 2) > min(shape):
         raise ValueError(f"width must not exceed the shorter side of {shape} pixels, got {width}; use 4")
-    rows, columns = (torch.arange(length) % width for length in shape)
-    masks: Tensor = (rows[:, None] * width + columns) == torch.arange(width**2)[:, None, None]
+    rows, columns, numbers = (torch.arange(n, device="cpu") for n in (*shape, width**2))
+    masks: Tensor = (rows[:, None] % width * width + columns % width) == numbers[:, None, None]
     return masks
 
 

@@ -88,7 +88,7 @@ class WindowedVariance:
         self.stopped = False
         self._least, self._step = math.inf, -1
         self._kept: deque[Tensor] = deque()
-        self._mean, self._squares = torch.zeros(()), 0.0
+        self._mean, self._squares = torch.zeros((), device="cpu"), 0.0
 
     def update(self, estimate: Float[Tensor, "C H W"]) -> bool:
         """Take in the estimate of the next step, and say whether the run is over.

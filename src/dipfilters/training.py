@@ -211,7 +211,8 @@ def train(
     Raises:
         PictureError: An input or a target that is not a picture, or a target unlike the output.
         ValueError: Negative steps; a batch that exceeds the picture; minibatches without a generator;
-            inputs that change of which the start is subtracted.
+            inputs that change of which the start is subtracted; a network made under inference_mode().
+        RuntimeError: Gradients are switched off where this is called.
         DivergenceError: The loss is infinite or NaN.
 
     Cost: a forward and a backward pass a step, for minibatches too; the default step costs about ten
@@ -220,6 +221,7 @@ def train(
     check_picture(input, "input")
     check_picture(target, "target")
     steps = check_whole("steps", steps, 0)
+    _check_gradients(network)
     if isinstance(optimizer, StochasticGradientDescent) and generator is None:
         raise ValueError("minibatches are drawn by chance: give a generator")
     if step_inputs is not None and subtract_start:
@@ -244,11 +246,24 @@ def train(
             estimate = output.detach() - start if subtract_start else output.detach()
             yield TrainingStep(number, loss, estimate)
             if number < steps:
+                _check_gradients(network)
                 updates.zero_grad()
                 _objective(residual, optimizer, generator).backward()  # type: ignore[no-untyped-call]
                 updates.step()
 
     return states()
+
+
+def _check_gradients(network: nn.Module) -> None:
+    if not torch.is_grad_enabled():
+        raise RuntimeError(
+            "train() needs gradients, which torch.no_grad() or torch.inference_mode() switches off here; "
+            "call it outside of that"
+        )
+    if any(weight.is_inference() for weight in network.parameters()):
+        raise ValueError(
+            "the network was made under torch.inference_mode(), and cannot be trained; make it outside"
+        )
 
 
 def _updates(network: nn.Module, input: Tensor, optimizer: Optimizer) -> torch.optim.Optimizer:

@@ -118,8 +118,8 @@ def dense(
     Cost: 8 N² bytes, and for the most part the time to write them in the order of the displacements.
     """
     height, width = program.shape(padded)
-    matrix = torch.zeros(height * width, height * width, dtype=torch.float64)
-    none = torch.zeros(0, height, width, dtype=torch.float64)
+    matrix = torch.zeros(height * width, height * width, dtype=torch.float64, device="cpu")
+    none = matrix.new_zeros(0, height, width)
     _walked(program, padded, none, matrix.numpy(), threads, dtype)
     matrix.diagonal().copy_(program.diagonal(padded))
     return matrix.to(padded.device)
@@ -143,7 +143,7 @@ def _walked(
     count, height, width = columns.shape
     stages, numbers, tail = _stages(program)
     x, grade = _scaled_picture(program, padded)
-    scale = torch.ones(height, width, dtype=torch.float64)
+    scale = torch.ones(height, width, dtype=torch.float64, device="cpu")
     # The loops add where a mean divides too: what all of them divide by is taken from the picture at once.
     sizes = [stage.size if isinstance(stage, MeanStage) else 1 for stage in program.stages]
     divided = 1 / np.cumprod(sizes[::-1], dtype=np.float64)[::-1]

@@ -102,7 +102,7 @@ class KernelProgram:
 
     def factor(self, count: int) -> Float[Tensor, " count"]:
         """What one axis contributes to f(t) at the distances 0 … count − 1: f(t) is a product of two such."""
-        distances = torch.arange(count, dtype=torch.float64)
+        distances = torch.arange(count, dtype=torch.float64, device="cpu")
         factor = torch.ones_like(distances)
         if self.spatial is not None:
             factor = torch.exp(-(distances**2) / self.spatial**2)

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dipfilters.images import PictureError, check_picture
+from dipfilters.decoding import PictureError
+from dipfilters.images import check_picture
 
 _IMPORT = re.compile(r'^import\b[^;]*?\bfrom "\./([\w-]+\.js)";\n', re.MULTILINE | re.DOTALL)
 MOST_PIXELS = 128 * 128  # a picture of 16 KB in the page, and a row in a few milliseconds

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dipfilters.decoding import PictureError
 from dipfilters.figures.base import (
     ComputedFigure,
     Seed,
@@ -20,7 +21,7 @@ from dipfilters.figures.base import (
     script,
 )
 from dipfilters.filters import KernelFilter
-from dipfilters.images import PictureError, psnr
+from dipfilters.images import psnr
 from dipfilters.kernels import gaussian_kernel, one_layer_tangent_kernel
 from dipfilters.patches import check_patch_size
 from dipfilters.twicing import SpectralTwicing

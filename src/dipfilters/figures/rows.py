@@ -10,9 +10,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dipfilters.decoding import PictureError
 from dipfilters.figures.base import ComputedFigure, Number, Whole, check_gray, quantised, script
 from dipfilters.filters import KernelFilter
-from dipfilters.images import PictureError, pixel_numbers
+from dipfilters.images import pixel_numbers
 from dipfilters.kernels import gaussian_kernel, one_layer_tangent_kernel
 from dipfilters.patches import check_patch_size
 
