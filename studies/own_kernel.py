@@ -156,10 +156,11 @@ def _network(
         arms.append({"arm": "train", **own, **settings, "steps": steps})
 
     run("gradient descent", 0.0, False, steps=min(800, most))
-    run("momentum", 0.99, False)
+    # These two may end before, once they are well past their best.
+    run("momentum", 0.99, False, steps=most if few else 4 * most)
     for law in laws:
         for step in [2e-3] if few else [5e-4, 2e-3, 8e-3]:
-            run("Adam", step, False, law)
+            run("Adam", step, False, law, steps=2 * most)
     for step in [2e-3] if few else [2e-3, 8e-3]:
         run("Adam", step, True, laws[-1], most if few else 2 * most)
     for step in [1e-3] if few else [3e-4, 3e-3]:
@@ -257,7 +258,7 @@ def trained(
         every=watch.every(),
         at={"distance": lambda now: _distance(model, first)},
         looks=looks,
-        until=lambda now: method in SHARED and watch.is_past_its_best(now.number),
+        until=lambda now: method != "gradient descent" and watch.is_past_its_best(now.number),
     )
     model.load_state_dict(watch.best_weights)
     numbers, curves = watch.judged(found, steps)
