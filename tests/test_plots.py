@@ -1,5 +1,7 @@
 """Tests of dipfilters.plots: what stands on the axes, read back from matplotlib."""
 
+import math
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,3 +69,16 @@ def test_signed_values_have_zero_in_the_middle_of_the_scale():
     plots.show_signed(axes[1], values, top=8.0)
     assert axes[0].images[0].get_clim() == (-3.0, 3.0)
     assert axes[1].images[0].get_clim() == (-8.0, 8.0)
+
+
+def test_a_table_is_one_in_pages_and_as_text():
+    rows = [
+        {"filter": "blur", "PSNR": 26.238, "draws": 5},
+        {"filter": "none", "PSNR": math.nan, "note": "<b>"},
+    ]
+    shown = plots.table(rows)
+    assert shown.to_string().split() == ["PSNR", "draws", "note", "blur", "26.24", "5", "none", "<b>"]
+    html = shown._repr_html_()
+    assert "<th>blur</th>" in html
+    assert "&lt;b&gt;" in html
+    assert "26.2380" in plots.table(rows, digits=4).to_string()

@@ -6,11 +6,13 @@ colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from cycler import cycler
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -109,6 +111,22 @@ def show_signed(
     top = float(np.abs(pixels).max()) or 1.0 if top is None else top
     axes.imshow(pixels, cmap="PuOr_r", vmin=-top, vmax=top)
     return _bare(axes, title)
+
+
+def table(rows: Sequence[Mapping[str, object]], *, digits: int = 2) -> pd.DataFrame:
+    """A table that a notebook shows as one: a row for each mapping, headed by its first entry.
+
+    Args:
+        rows: Entries by the name of their column; a column that a row lacks stays empty.
+        digits: Of a number that is not whole, behind the point.
+    """
+
+    def words(entry: object) -> str:
+        missing = entry is None or (isinstance(entry, float) and math.isnan(entry))
+        return "" if missing else f"{entry:.{digits}f}" if isinstance(entry, float) else str(entry)
+
+    frame = pd.DataFrame([{name: words(entry) for name, entry in row.items()} for row in rows]).fillna("")
+    return frame.set_index(frame.columns[0]).rename_axis(None)
 
 
 def _pixels(image: Tensor) -> np.ndarray:
