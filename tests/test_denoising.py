@@ -212,6 +212,17 @@ def test_the_part_that_is_said_to_fit_does():
         check_time(17.0, 3.0, (600, 900), 19.9, 2)
 
 
+def test_the_probe_is_not_the_noise_of_the_same_seed():
+    """Who draws noise with the seed that denoise has by default gets the stop of any other seed."""
+    clean = load_image("chelsea", size=64).double()
+    noisy = add_noise(clean, SIGMA, generator=generator(0))
+    values = [
+        psnr(denoise(noisy, SIGMA, architecture=vanilla(1, 7), seed=seed, progress=False).picture, clean)
+        for seed in (0, 1, 2)
+    ]
+    assert max(values) - min(values) < 0.1
+
+
 def test_tiles_side_by_side_are_those_of_one_thread():
     """To the last bit, whatever the number of threads, which is as it was afterwards."""
     noisy, _ = noisy_and_clean("camera", 80)

@@ -230,7 +230,9 @@ def denoise(
     if len(tiles(shape, side)) > 1 and noisy.device.type == "cpu":
         side_by_side = min(torch.get_num_threads(), int((1e9 * memory_gb - kept) / run))
     options: Any = {"device": "cpu", "dtype": torch.float64}  # whatever the defaults are
-    probe = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(seed), **options)
+    # Noise drawn with this very seed must not be the probe: what depends on it has another divergence.
+    chance = torch.Generator().manual_seed((seed * 2_654_435_761 + 1_013_904_223) % 2**32)
+    probe = torch.randn(noisy.shape, generator=chance, **options)
     probe = probe.to(noisy.device)
 
     def stopped(tile: Tile) -> _Stopped:
