@@ -1,6 +1,7 @@
 """The benchmark page: the newest results of `make bench`, with their figures. Written by each build."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -236,7 +237,10 @@ def _draw_reader(points: list[dict[str, Any]], path: Path) -> None:
         figure, (axes,) = panels(1, height=3.6, width=8.0)
         timed = [point for point in points if point["seconds"] > 0]
         methods = list(dict.fromkeys(point["method"] for point in timed))
-        for method, colour in zip(methods, (INK, GREEN, PINK, BLUE, SKY, ORANGE), strict=False):
+        kinds = list(dict.fromkeys(method.partition(",")[0] for method in methods))  # of the closed form
+        colours = dict(zip(kinds, cycle((INK, GREEN, PINK, BLUE, ORANGE, SKY)), strict=False))
+        for method in methods:
+            colour = colours[method.partition(",")[0]]
             some = [point for point in timed if point["method"] == method]
             several = len(some) > 2  # looks at one training
             if several:
@@ -249,7 +253,7 @@ def _draw_reader(points: list[dict[str, Any]], path: Path) -> None:
                     point["psnr"],
                     yerr=point["half"],
                     color=colour,
-                    marker="o" if several else "Ds^vP"[methods.index(method) % 5],
+                    marker="o" if several else "Ds^vPX"[methods.index(method) % 6],
                     markerfacecolor="none" if point["stop"] == "oracle" else colour,
                     linestyle="none",
                     capsize=2,
