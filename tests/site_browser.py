@@ -47,12 +47,17 @@ WRONG = """() => {
       if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(up).overflowX)) return true;
     return false;
   };
+  const startsOutside = (node) => {
+    const shown = node.querySelector('mjx-container')?.getBoundingClientRect();
+    return shown && shown.left < node.getBoundingClientRect().left - 1;
+  };
   const formulas = every('span.math, div.math');
   const widgets = every('.book-widget');
   const views = every('script[type="application/vnd.jupyter.widget-view+json"]');
   const stills = every('figure:has(.book-widget) > img:not([hidden])');
   return [
     ...formulas.filter((node) => node.querySelectorAll('mjx-container').length !== 1).map(words('bare')),
+    ...formulas.filter(startsOutside).map(words('formula without its start')),
     ...every('mjx-merror, [data-mjx-error]').map(words('wrong formula')),
     ...every('img').filter((image) => !image.naturalWidth).map(words('no picture')),
     ...[...document.fonts].filter((face) => face.status === 'error').map(words('no font')),
