@@ -7,6 +7,7 @@ are the baselines for any claim about what another filter is worth.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -50,9 +51,7 @@ class CosineFilter(Filter):
         return (down.T @ self.gains @ across).flatten()
 
 
-def gaussian_blur(
-    shape: tuple[int, int], spread: float, *, device: torch.device | str = "cpu"
-) -> CosineFilter:
+def gaussian_blur(shape: Sequence[int], spread: float, *, device: torch.device | str = "cpu") -> CosineFilter:
     """A Gaussian blur of the standard deviation ``spread`` in pixels, the picture mirrored at its border.
 
     ::
@@ -102,7 +101,7 @@ def _cosines(n: int, device: torch.device) -> Tensor:
     return matrix
 
 
-def _frequency(shape: tuple[int, int], device: torch.device | str) -> Float[Tensor, "H W"]:
+def _frequency(shape: Sequence[int], device: torch.device | str) -> Float[Tensor, "H W"]:
     """The size of each coefficient's frequency, in cycles a pixel."""
     down, across = (torch.arange(n, dtype=torch.float64, device=device) / (2 * n) for n in shape)
     return torch.hypot(down[:, None], across)
