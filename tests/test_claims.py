@@ -1,0 +1,91 @@
+"""What the text of a chapter says of its tables holds in the stored notebook, on the book's own picture.
+
+A reader's own picture may well do otherwise, so that none of this stands in the reader's way as an assert.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from html import unescape
+from typing import Any
+
+from tools.notebooks import ROOT
+
+Table = dict[str, dict[str, str]]
+
+
+@cache
+def tables(chapter: str) -> list[Table]:
+    """The tables in a chapter's outputs: rows by name, then entries by column."""
+    (path,) = ROOT.glob(f"notebooks/{chapter}-*.ipynb")
+    found = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            if 'class="dataframe"' in html:
+                rows = re.findall(r"<tr[^>]*>(.*?)</tr>", html, re.DOTALL)
+                cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+                names, *body = [[unescape(entry) for entry in row] for row in cells]
+                found.append({row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in body})
+    return found
+
+
+def table(chapter: str, row: str, column: str = "") -> Table:
+    """The one table of a chapter that has this row and column."""
+    chosen = [t for t in tables(chapter) if row in t and (not column or column in t[row])]
+    assert len(chosen) == 1, (row, column)
+    return chosen[0]
+
+
+def first(entry: str) -> float:
+    """The first number of an entry such as "25.97 (39)" or "−0.15 ± 0.01"."""
+    (number,) = re.findall(r"^[-−+]?[\d.]+(?:e[-+]?\d+)?", entry)
+    return float(number.replace("−", "-"))
+
+
+def test_chapter_4_stands_by_its_tables():
+    distance = table("04", "after training, from before")
+    assert first(distance["after training, from before"]["distance in %"]) < 10
+    assert first(distance["the network after training, from the formula"]["distance in %"]) < 25
+    for name, row in table("04", "hidden neurons u²").items():
+        for kind in ("tangent", "standard"):
+            apart = first(row[f"{kind}, measured"]) - first(row[f"{kind}, predicted"])
+            assert abs(apart) < (0.35 if name == "kernel, relative" else 0.2), (name, kind)
+    for row in table("04", "100", "power of the width").values():
+        assert abs(first(row["power of the width"]) + 0.5) < 0.1
+    start = table("04", "start of the mirrored network")
+    assert first(start["raw network from (I − R_k) y + R_k f₀"]["in % of the formula"]) < 20
+    assert first(start["start of the mirrored network"]["in % of the formula"]) == 0
+    for row in table("04", "4096", "d/2c").values():
+        assert 0.5 < first(row["first / last"]) / first(row["d/2c"]) < 2
+    peaks = {name: first(row["PSNR in dB"]) for name, row in table("04", "no ReLU (control)").items()}
+    both = peaks["both layers, tangent"]
+    assert both < peaks["no ReLU (control)"] < peaks["best Gaussian blur (oracle)"]
+
+
+def test_chapter_5_stands_by_its_tables():
+    top = table("05", "vanilla 6, no ReLU", "camera")
+    for picture in top["vanilla 1"]:
+        best: dict[str, Any] = {name: first(row[picture]) for name, row in top.items()}
+        assert best["vanilla 1"] > best["vanilla 3"] > best["vanilla 6"]
+        assert best["vanilla 6, no ReLU"] > best["vanilla 6"] + 0.5
+        assert abs(best["vanilla 1, no ReLU"] - best["vanilla 1"]) < 0.3
+        assert best["vanilla 1"] < best["Gaussian blur, applied once"] < best["Wiener filter"]
+    for row in table("05", "vanilla 6", "standard less tangent, dB").values():
+        assert abs(first(row["standard less tangent, dB"])) < 0.3
+    trained = table("05", "autoencoder, no ReLU, best step")
+    for picture in ("camera", "astronaut"):
+        noise, blind, seen = (
+            first(trained[f"{name}, best step"][picture])
+            for name in ("autoencoder", "autoencoder, no ReLU", "picture into autoencoder")
+        )
+        assert noise > blind + 1
+        assert abs(noise - seen) < 0.3
+    photograph = table("05", "the filter less Gaussian blur")
+    assert -0.3 < first(photograph["the filter less Gaussian blur"]["dB"]) < 0
+    assert first(photograph["the filter less non-local means"]["dB"]) < -2
+    some = table("05", "655 columns")
+    few, more = (first(some[name]["PSNR in dB"]) for name in ("655 columns", "1311 columns"))
+    assert abs(few - more) < 0.1
