@@ -58,7 +58,7 @@ def relative(estimates, expected, weights):
 @st.composite
 def two_pictures(draw):
     """What a filter is made from and what it is applied to; some patches and channels are equal or black."""
-    height, width = draw(st.integers(4, 14)), draw(st.integers(4, 14))
+    height, width = draw(st.integers(4, 14)), draw(st.integers(5, 14))
     channels, seeds = st.integers(1, 3), st.integers(0, 99)
     guide, target = (picture(draw(channels), height, width, seed=draw(seeds)) for _ in range(2))
     if draw(st.booleans()):

@@ -216,8 +216,10 @@ def test_what_is_no_tensor_of_channels_first_is_refused_with_the_line_that_conve
         take(Image.new("L", (7, 5)))
     with refused(PictureError, r"must be a tensor, got str; use load_image\("):
         take("camera")
-    with refused(PictureError, r"got \(9, 8, 3\), which looks like \(H, W, C\); give \w+.permute\(2, 0, 1\)"):
-        take(torch.rand(9, 8, 3))
+    with refused(
+        PictureError, r"got \(20, 18, 3\), which looks like \(H, W, C\); give \w+.permute\(2, 0, 1\)"
+    ):
+        take(torch.rand(20, 18, 3))
     with refused(PictureError, r"must hold floats in \[0, 1\], got torch.uint8; divide bytes by 255"):
         take(torch.zeros(1, 9, 8, dtype=torch.uint8))
 

@@ -59,6 +59,7 @@ holds the interactive figures; ``checks`` tells a student what is wrong with an 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing
 from dipfilters.circulant import NoiseFedFilter as NoiseFedFilter
 from dipfilters.decoding import PictureError as PictureError
+from dipfilters.decoding import as_picture as as_picture
 from dipfilters.denoising import denoise as denoise
 from dipfilters.empirical import LinearizedNetwork as LinearizedNetwork
 from dipfilters.empirical import empirical_tangent_kernel as empirical_tangent_kernel
@@ -66,7 +67,6 @@ from dipfilters.empirical import largest_eigenvalue as largest_eigenvalue
 from dipfilters.empirical import tangent_product as tangent_product
 from dipfilters.filters import KernelFilter as KernelFilter
 from dipfilters.images import add_noise as add_noise
-from dipfilters.images import as_picture as as_picture
 from dipfilters.images import load_image as load_image
 from dipfilters.images import psnr as psnr
 from dipfilters.images import typical_pixels as typical_pixels

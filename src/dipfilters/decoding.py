@@ -24,6 +24,37 @@ Levels = tuple[int | float, int | float]
 """The values of black and of white."""
 
 
+def as_picture(array: Any, *, scale: Levels | None = None) -> Float[Tensor, "C H W"]:
+    """What other libraries hold, as a float32 tensor of shape (C, H, W) with values in [0, 1].
+
+    Args:
+        array: A Pillow image; or an array or tensor of shape (H, W), (H, W, 1 or 3), or (1 or 3, H, W), of
+            bytes, 16-bit whole numbers, or floats.
+        scale: As for :func:`load_image`.
+
+    Raises:
+        PictureError: Another shape; values whose black and white no one knows, floats outside [0, 1], without
+            a scale.
+        ValueError: A scale without extent.
+    """
+    from PIL import Image
+
+    if isinstance(array, Image.Image):
+        return of_pillow(array, "array", scale)
+    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    shape = values.shape
+    if values.ndim == 2:
+        values = values[None]
+    elif values.ndim == 3 and shape[2] in (1, 3):
+        values = values.transpose(2, 0, 1)
+    if values.ndim != 3 or len(values) not in (1, 3) or 0 in shape:
+        remedy = "take its alpha channel off by array[..., :3]" if shape[2:] == (4,) else "give a picture"
+        raise PictureError(
+            f"array must have shape (H, W), (H, W, C) or (C, H, W) with C = 1 or 3, got {shape}; {remedy}"
+        )
+    return scaled("array", values, scale)
+
+
 def decode(path: Path, page: int | None, scale: Levels | None) -> Float[Tensor, "C H W"]:
     """Read a file of any common mode (8 or 16 bits, floats, palette, alpha, CMYK) into C×H×W in [0, 1]."""
     with path.open("rb") as stream:
