@@ -109,6 +109,7 @@ def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def of_pillow(file: Any, name: str, scale: Levels | None) -> Float[Tensor, "C H W"]:
+    """A picture that Pillow holds, turned as its file says and laid on white; ``name`` is for errors."""
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(file)
