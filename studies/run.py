@@ -16,15 +16,18 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from distributed import Client, LocalCluster, as_completed, get_worker
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from dipfilters.provenance import Package, code_of, commit, digest, hardware, versions
 from studies.table import Outcome, Point, Row, Store, Value, as_row, file_name, key
+
+if TYPE_CHECKING:  # a reader of the tables needs no scheduler
+    from distributed import Client
 
 STUDIES = {
     "own-kernel": "studies.own_kernel",
@@ -102,6 +105,8 @@ def computed(study: str, point: Point, setting: Setting) -> tuple[Row, dict[str,
 
 
 def _number_of_worker() -> int:
+    from distributed import get_worker
+
     try:
         return int(get_worker().name)
     except (ValueError, TypeError):
@@ -130,6 +135,8 @@ def _versions() -> dict[str, str]:
 @contextmanager
 def workers(cluster: str | None, number: int | None, device: str) -> Iterator[Client]:
     """A client of the scheduler at an address, or of workers on this machine, each with one thread."""
+    from distributed import Client, LocalCluster
+
     if cluster is not None:
         with Client(cluster, timeout="20s") as client:
             yield client
@@ -232,6 +239,8 @@ def _compute(
     failed: list[tuple[Point, str]] = []
     if not waiting:
         return failed
+    from distributed import as_completed
+
     with workers(cluster, number, setting.device) as client:
         task = f"{study}-{code(study)}-{setting.device}"  # others may compute on this scheduler too
         futures = {

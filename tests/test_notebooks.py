@@ -15,7 +15,7 @@ from tools.notebooks import ROOT
 CHAPTERS = Book().chapters
 NUMBERED = [path for path in CHAPTERS if re.match(r"0[1-9]", path.stem)]
 PARAMETERS = {"profile": "full", "image": "camera", "size": None, "seed": 0, "device": "auto"}
-STORING = {"06-sgd-versus-adam", "07-deep-image-prior"}  # these keep runs, and can train anew
+STORING = {"06-sgd-versus-adam", "08-deep-image-prior"}  # these keep runs, and can train anew
 CELL_TAGS = {"install", "parameters", "progress", "nbval-check-output", "readme", "hide-input", "slide"}
 MYST = {
     "a fenced directive": r"^\s*(```|~~~|:::+)\s*\{",

@@ -48,9 +48,9 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("06-sgd-versus-adam", "follow"): FOLLOWED | {"method": "minibatches"},
     ("06-sgd-versus-adam", "compare"): SHORT
     | {"side": 16, "scales": 1, "steps": 8, "descent": 0.1, "adam": 0.064},
-    ("07-deep-image-prior", "train_one"): TRAINED
+    ("08-deep-image-prior", "train_one"): TRAINED
     | {"adam": 1e-3, "network": "skips", "source": "jittered", "method": "Adam"},
-    ("07-deep-image-prior", "closed_form"): CLOSED | {"network": "autoencoder", "only": ""},
+    ("08-deep-image-prior", "closed_form"): CLOSED | {"network": "autoencoder", "only": ""},
 }
 
 
@@ -85,7 +85,7 @@ def test_a_stored_run_is_small_says_how_it_was_made_and_holds_finite_numbers(pat
                 assert np.isfinite(numbers[name]).all(), name
 
 
-@pytest.mark.parametrize("stem", ["06-sgd-versus-adam", "07-deep-image-prior"])
+@pytest.mark.parametrize("stem", ["06-sgd-versus-adam", "08-deep-image-prior"])
 def test_the_notebook_shows_stored_runs_of_the_code_of_now(stem: str) -> None:
     text = (ROOT / "notebooks" / f"{stem}.ipynb").read_text("utf-8")
     assert re.search(r"settings loaded, made in", text)

@@ -23,7 +23,7 @@ QUERIES = {
     "neural tangent kernel": "04-gradient-descent-is-twicing",
     "Nyström": "05-deep-tangent-kernels",
     "Adam": "06-sgd-versus-adam",
-    "deep image prior": "07-deep-image-prior",
+    "deep image prior": "08-deep-image-prior",
     "displacement": "a1-a-matrix-you-cannot-store",
     "NTK": "glossary",
 }
