@@ -135,11 +135,6 @@ linkcheck: .venv/.installed ## try every link; those to elsewhere are warned abo
 	@$(PY) -m tools.build
 	@$(PY) -m tools.linkcheck
 
-.PHONY: recheck-runs
-recheck-runs: .venv/.installed ## compare stored runs with the present code
-# One thread, as when they were made: sums in another order lead chaotic training elsewhere.
-	@OMP_NUM_THREADS=1 $(PY) -m tools.recheck
-
 .PHONY: study
 study: .venv/.installed ## run or resume a study: NAME=own-kernel, PROFILE= ...
 	@$(ONE_THREAD) $(PY) -m studies $(call quoted,NAME) $(call given,--profile ,PROFILE) $(call given,--device ,DEVICE) \

@@ -60,7 +60,8 @@ def over_draws(values: pd.Series) -> Interval:
     pictures are averaged within a draw, and only then are draws compared.
 
     Args:
-        values: Numbers with the index levels ``draw`` and ``picture``; a draw that lacks a picture is left out.
+        values: Numbers with the index levels ``draw`` and ``picture``; a draw that lacks a picture is left
+            out.
 
     Raises:
         ValueError: No draw that has all pictures.

@@ -11,6 +11,9 @@ from functools import cache
 from html import unescape
 from typing import Any
 
+import numpy as np
+import pytest
+
 from tools.notebooks import ROOT
 
 Table = dict[str, dict[str, str]]
@@ -89,3 +92,21 @@ def test_chapter_5_stands_by_its_tables():
     some = table("05", "655 columns")
     few, more = (first(some[name]["PSNR in dB"]) for name in ("655 columns", "1311 columns"))
     assert abs(few - more) < 0.1
+
+
+def test_published_figures_are_data_with_their_source() -> None:
+    """Against theirs on the page: as many values as channels, and slopes that the poster's own axes show."""
+    path = ROOT / "src" / "dipfilters" / "data" / "published.json"
+    published = json.loads(path.read_text("utf-8"))
+    assert all(entry["source"] for entry in published.values())
+    weights = published["weights"]
+    x = np.log(weights["channels"])
+    for name, slope in {
+        "l2 Adam": -0.12,
+        "l2 gradient descent": -0.46,
+        "linf Adam": -0.89,
+        "linf gradient descent": -1.15,
+    }.items():
+        assert len(weights[name]) == len(x) == 7
+        assert np.polyfit(x, np.log(weights[name]), 1)[0] == pytest.approx(slope, abs=0.02)
+    assert len(published["psnr"]["picture"]) == len(published["psnr"]["columns"]) == 5

@@ -15,7 +15,6 @@ from tools.notebooks import ROOT
 CHAPTERS = Book().chapters
 NUMBERED = [path for path in CHAPTERS if re.match(r"0[1-9]", path.stem)]
 PARAMETERS = {"profile": "full", "image": "camera", "size": None, "seed": 0, "device": "auto"}
-STORING = {"06-sgd-versus-adam", "08-deep-image-prior"}  # these keep runs, and can train anew
 CELL_TAGS = {"install", "parameters", "progress", "nbval-check-output", "readme", "hide-input", "slide"}
 MYST = {
     "a fenced directive": r"^\s*(```|~~~|:::+)\s*\{",
@@ -76,8 +75,7 @@ def test_it_has_one_guarded_install_cell(notebook: NotebookNode) -> None:
 def test_it_has_one_parameters_cell_with_the_published_values(path: Path, notebook: NotebookNode) -> None:
     assert len(tagged(notebook, "parameters")) == 1
     assert not tagged(notebook, "injected-parameters")
-    wanted = PARAMETERS | ({"recompute": False} if path.stem in STORING else {})
-    assert notebooks.parameters(notebook, path.name) == wanted
+    assert notebooks.parameters(notebook, path.name) == PARAMETERS
 
 
 def test_its_metadata_are_those_that_colab_and_the_tools_need(notebook: NotebookNode) -> None:
