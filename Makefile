@@ -77,6 +77,14 @@ zip: .venv/.installed ## pack the built pages to take along: _build/book.zip
 slides: .venv/.installed ## make a deck of slides of each chapter
 	@$(PY) -m tools.slides
 
+.PHONY: colab
+colab: .venv/.installed ## write the notebooks as Colab opens them, for the branch colab
+	@$(PY) -m tools.for_colab
+
+.PHONY: push-colab
+push-colab: .venv/.installed ## the same, and push them to that branch; the workflow pages does it
+	@$(PY) -m tools.for_colab --push
+
 .PHONY: site
 site: .venv/.installed browser ## all that is published, in _build/site: pages, PDF, zip
 	@$(PY) -m tools.build --strict
