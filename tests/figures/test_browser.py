@@ -104,6 +104,10 @@ def test_the_row_explorer_shows_python_s_rows(show: Open) -> None:
     assert box is not None
     frame.click(position={"x": 5.5 * box["width"] / 23, "y": 6.5 * box["height"] / 19})
     compare(6, 5)
+    frame.hover(position={"x": 8.5 * box["width"] / 23, "y": 3.5 * box["height"] / 19})
+    compare(3, 8)
+    frame.hover(position={"x": 5.5 * box["width"] / 23, "y": 6.5 * box["height"] / 19})
+    compare(6, 5)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowDown")
     compare(16, 6)
@@ -230,9 +234,12 @@ def test_the_film_shows_the_stored_runs(show: Open) -> None:
     page.keyboard.press("ArrowRight")
     control(place, "fed with").select_option("the picture")
     compare("the picture", 1)
+    assert place.locator("figure:visible .dip-cross").count() == len(figure.runs) - 2, "one a filter row"
     place.get_by_role("button", name="Play").click()
+    expect(said).to_have_attribute("aria-live", "off")
     expect(said).to_contain_text(f"after {looks[2]} steps", timeout=10_000)
     place.get_by_role("button", name="Pause").click()
+    expect(said).to_have_attribute("aria-live", "polite")
 
 
 def test_the_spectrum_explorer_counts_python_s_degrees_of_freedom(show: Open) -> None:

@@ -47,7 +47,7 @@ function render({ model, el }) {
   });
   const stage = element("div", { class: "dip-views dip-film" });
   const tied = tie(model);
-  const time = timeline(tied, "step", looks);
+  const time = timeline(tied, "step", looks, said);
   const fed = choice(tied, "fed", { label: "fed with", options: inputs });
   const spots = choice(tied, "pixel", {
     label: "row of the pixel in",
@@ -82,6 +82,7 @@ function render({ model, el }) {
       const start = first + (1 + spot) * count;
       row.root.hidden = !run.rows;
       row.paint(signed(new Int8Array(frames.buffer, frames.byteOffset + start, count), 90));
+      row.point(pixels[spot]?.place);
       row.entitle("its filter row");
       words.push(`${run.method} ${value.toFixed(2)} dB`);
       lines.push({

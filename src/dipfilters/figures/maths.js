@@ -192,7 +192,7 @@ export function eigenpairs(matrix) {
         size += a[p][q] ** 2;
         if (p !== q) rest += a[p][q] ** 2;
       }
-    if (rest <= 1e-32 * size) break;
+    if (rest <= 1e-26 * size) break;
     for (let p = 0; p < n; p++)
       for (let q = p + 1; q < n; q++) {
         if (a[p][q] === 0) continue;

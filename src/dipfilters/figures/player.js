@@ -139,7 +139,7 @@ function render({ model, el }) {
   });
   const said = readout();
   const tied = tie(model);
-  const time = timeline(tied, "step", steps);
+  const time = timeline(tied, "step", steps, said);
   const filters = choice(tied, "filter", {
     label: "filter",
     options: ["non-local means", "tangent kernel"],
@@ -149,10 +149,15 @@ function render({ model, el }) {
 
   function restart() {
     cancel();
-    el.dataset.state = "computing";
-    said.textContent = "Computing…";
+    el.dataset.state = "computing"; // dimmed, with what was shown last
+    said.textContent = "Computing all steps…";
     const begun = performance.now();
     const wish = { filter: model.get("filter"), sigma: model.get("noise") / 255, seed: model.get("seed") };
+    if (!found) {
+      const noise = normals(wish.seed, clean.length);
+      const noisy = greys(clean.map((value, j) => value + wish.sigma * noise[j]));
+      for (const view of views.slice(0, 2)) view.paint(noisy);
+    }
     const work = compute(model.get("_esm"), [clean, height, width, wish]);
     cancel = work.cancel;
     work.result.then((course) => {
@@ -187,9 +192,10 @@ function render({ model, el }) {
     );
     views[0].entitle(`noisy, ${psnr(noisy, clean).toFixed(2)} dB`);
     views[1].entitle(`estimate, ${decibels(i)} dB`);
+    const inside = (/** @type {number} */ value) => Math.min(0.1, Math.max(1e-5, value));
     const along = (/** @type {number[]} */ values) =>
       /** @type {[number, number][]} */ (
-        values.map((value, at) => [steps[at], Math.min(0.1, Math.max(1e-5, value))])
+        values.flatMap((value, at) => (value === inside(value) ? [[steps[at], value]] : []))
       );
     errors.draw(
       [
@@ -200,15 +206,15 @@ function render({ model, el }) {
       ],
       [
         { x: steps[i] },
-        { x: steps[i], y: along(error)[i][1] },
-        { x: steps[best], y: along(error)[best][1], colour: GREEN },
-        { x: steps[chosen], y: along(risk)[chosen][1], colour: PINK },
+        { x: steps[i], y: inside(error[i]) },
+        { x: steps[best], y: inside(error[best]), colour: GREEN },
+        { x: steps[chosen], y: inside(risk[chosen]), colour: PINK },
       ],
     );
     said.textContent =
       `Step ${steps[i]}: ${decibels(i)} dB, bias² ${bias[i].toExponential(2)}, variance ${variance[i].toExponential(2)}. ` +
       `Best is step ${steps[best]} with ${decibels(best)} dB; Stein's estimate would stop at ${steps[chosen]}, with ${decibels(chosen)} dB. ` +
-      `All steps from ${products} products.`;
+      `All steps were computed here, from ${products} products of the filter with a picture.`;
   }
 
   el.append(

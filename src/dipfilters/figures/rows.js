@@ -80,6 +80,7 @@ function render({ model, el }) {
     x: "angle of the patches in degrees",
     y: "weight / largest",
     rangeX: [0, 90],
+    ticksX: [0, 30, 60, 90],
     rangeY: [0, 1],
   });
   const said = readout();
@@ -173,13 +174,13 @@ function render({ model, el }) {
       "div",
       { class: "dip", role: "group", "aria-label": "Row explorer" },
       element("div", { class: "dip-controls" }, sizes.root, widths.root),
-      element("div", { class: "dip-views" }, source.root, views.means.root, views.tangent.root),
+      element("div", { class: "dip-views dip-three" }, source.root, views.means.root, views.tangent.root),
       said,
       element("div", { class: "dip-views dip-plots" }, scatter.root, angles.root),
       element(
         "p",
         { class: "dip-note" },
-        "Click or drag in a picture, or reach it with Tab and use the arrow keys (with Shift in steps of ten). Both rows are scaled to sum to one.",
+        "Point at a picture, on a screen of glass tap it, or reach it with Tab and use the arrow keys (with Shift in steps of ten). Both rows are scaled to sum to one.",
       ),
     ),
   );

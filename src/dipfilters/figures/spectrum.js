@@ -77,7 +77,7 @@ function render({ model, el }) {
   const tied = tie(model);
   const networks = choice(tied, "network", { label: "network", options: unique("network") });
   const inputs = choice(tied, "fed", { label: "fed with", options: unique("fed") });
-  const time = timeline(tied, "step", STEPS);
+  const time = timeline(tied, "step", STEPS, said);
 
   function draw() {
     const [network, fed] = [model.get("network"), model.get("fed")];

@@ -8,7 +8,7 @@
  * @typedef {ReturnType<typeof tie>} Tie
  * @typedef {{points: [number, number][], colour: string, dash?: string, name?: string}} Line
  * @typedef {{label: string, x: string, y: string, logX?: boolean, logY?: boolean,
- *   rangeX: [number, number], rangeY: [number, number]}} Axes
+ *   rangeX: [number, number], rangeY: [number, number], ticksX?: number[]}} Axes
  */
 
 export const BLUE = "#2a86c7";
@@ -133,7 +133,7 @@ export function button(text, onClick) {
   return made;
 }
 
-/** A line of text that screen readers speak when it changes. */
+/** A line of text that screen readers speak when it changes; not while a film plays, but when it stops. */
 export function readout() {
   return element("p", { class: "dip-readout", "aria-live": "polite" });
 }
@@ -151,6 +151,13 @@ export function picture(height, width, title) {
   const frame = element("div", { class: "dip-frame" }, canvas);
   const caption = element("figcaption", {}, title);
   const root = element("figure", { class: "dip-picture" }, caption, frame);
+  const cross = mark();
+  /** Mark a pixel; none if there is no place. */
+  const point = (/** @type {[number, number] | undefined} */ place) => {
+    if (place === undefined) return cross.remove();
+    moveTo(cross, place, width, height);
+    frame.append(cross);
+  };
   const paint = (/** @type {Uint8ClampedArray} */ pixels) => {
     const data = new ImageData(width, height);
     data.data.set(pixels);
@@ -160,7 +167,28 @@ export function picture(height, width, title) {
     caption.textContent = text;
     canvas.setAttribute("aria-label", text);
   };
-  return { root, canvas, frame, paint, entitle };
+  return { root, canvas, frame, paint, point, entitle };
+}
+
+/** The cross that marks a pixel. */
+function mark() {
+  return drawing(
+    "svg",
+    { class: "dip-cross", viewBox: "-5 -5 10 10", "aria-hidden": "true" },
+    drawing("path", { d: "M-4 0H4M0 -4V4", class: "dip-cross-back" }),
+    drawing("path", { d: "M-4 0H4M0 -4V4" }),
+  );
+}
+
+/**
+ * @param {SVGElement} cross
+ * @param {[number, number]} place
+ * @param {number} width
+ * @param {number} height
+ */
+function moveTo(cross, [row, column], width, height) {
+  cross.style.left = `${((column + 0.5) / width) * 100}%`;
+  cross.style.top = `${((row + 0.5) / height) * 100}%`;
 }
 
 /**
@@ -172,12 +200,7 @@ export function picture(height, width, title) {
  */
 export function pickPixel(tied, name, { canvas, frame }, label) {
   const { width, height } = canvas;
-  const cross = drawing(
-    "svg",
-    { class: "dip-cross", viewBox: "-5 -5 10 10", "aria-hidden": "true" },
-    drawing("path", { d: "M-4 0H4M0 -4V4", class: "dip-cross-back" }),
-    drawing("path", { d: "M-4 0H4M0 -4V4" }),
-  );
+  const cross = mark();
   frame.append(cross);
   frame.classList.add("dip-pick");
   frame.tabIndex = 0;
@@ -185,8 +208,7 @@ export function pickPixel(tied, name, { canvas, frame }, label) {
   frame.setAttribute("data-lm-suppress-shortcuts", "true");
   const update = () => {
     const [row, column] = tied.get(name);
-    cross.style.left = `${((column + 0.5) / width) * 100}%`;
-    cross.style.top = `${((row + 0.5) / height) * 100}%`;
+    moveTo(cross, [row, column], width, height);
     frame.setAttribute("aria-label", `${label}: row ${row}, column ${column}`);
   };
   const choose = (/** @type {number} */ row, /** @type {number} */ column) =>
@@ -202,8 +224,17 @@ export function pickPixel(tied, name, { canvas, frame }, label) {
     frame.setPointerCapture(event.pointerId);
     point(event);
   });
+  // A mouse need not press; a finger that moves up or down scrolls the page. Once a frame at most.
+  /** @type {PointerEvent | undefined} */
+  let latest;
   frame.addEventListener("pointermove", (event) => {
-    if (frame.hasPointerCapture(event.pointerId)) point(event);
+    if (event.pointerType !== "mouse" && !frame.hasPointerCapture(event.pointerId)) return;
+    if (latest === undefined)
+      requestAnimationFrame(() => {
+        if (latest) point(latest);
+        latest = undefined;
+      });
+    latest = event;
   });
   frame.addEventListener("keydown", (event) => {
     /** @type {Record<string, [number, number]>} */
@@ -322,7 +353,7 @@ export function label(value) {
  * @param {Axes} axes
  */
 export function plot(axes) {
-  const { label: title, x, y, logX, logY, rangeX, rangeY } = axes;
+  const { label: title, x, y, logX, logY, rangeX, rangeY, ticksX } = axes;
   const place = (
     /** @type {number} */ value,
     /** @type {[number, number]} */ [low, high],
@@ -334,7 +365,7 @@ export function plot(axes) {
   const right = (/** @type {number} */ value) => LEFT + place(value, rangeX, logX) * (WIDE - LEFT - 8);
   const up = (/** @type {number} */ value) => HIGH - BELOW - place(value, rangeY, logY) * (HIGH - BELOW - 8);
   const frame = drawing("g", { class: "dip-axes" });
-  for (const t of ticks(rangeX, logX))
+  for (const t of ticksX ?? ticks(rangeX, logX))
     frame.append(
       drawing("path", { d: `M${right(t)} 8V${HIGH - BELOW}` }),
       drawing(
@@ -389,7 +420,7 @@ export function plot(axes) {
           "stroke-dasharray": dash ?? "none",
         }),
       );
-      if (name) legend.append(key(name, colour, dash));
+      if (name) legend.append(key(name, colour, points.length ? dash : "dot"));
     }
     for (const { x: at, y: high, colour = "currentColor", name, error } of marks) {
       if (high === undefined)
@@ -470,8 +501,9 @@ export function levels(raw, low = 0, high = 1) {
  * @param {Tie} tied
  * @param {string} name what it changes
  * @param {number[]} steps ascending
+ * @param {HTMLElement} said the readout, silent while it plays
  */
-export function timeline(tied, name, steps) {
+export function timeline(tied, name, steps, said) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const last = steps.length - 1;
   const far = (/** @type {number} */ i, /** @type {number} */ k) =>
@@ -492,6 +524,10 @@ export function timeline(tied, name, steps) {
   let running;
   const stop = () => {
     clearInterval(running);
+    if (running !== undefined) {
+      said.setAttribute("aria-live", "polite");
+      said.replaceChildren(said.textContent ?? ""); // now it is spoken, once
+    }
     running = undefined;
     play.textContent = "▶ Play";
   };
@@ -503,6 +539,7 @@ export function timeline(tied, name, steps) {
   const play = button("", () => {
     if (running !== undefined) return stop();
     play.textContent = "❚❚ Pause";
+    said.setAttribute("aria-live", "off");
     running = setInterval(advance, calm ? 1500 : 500);
   });
   stop();
