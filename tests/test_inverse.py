@@ -128,6 +128,8 @@ def test_the_closed_form_is_gradient_descent_step_by_step(name, wide):
     ):
         assert torch.allclose(A.apply(estimate), predicted, rtol=0, atol=1e-10)
     assert float(spectral.estimate(y, 0).abs().max()) == 0.0
+    row = spectral.row((2, 5), 7)
+    assert float((row * y).sum((1, 2)).sub(spectral.estimate(y, 7)[:, 2, 5]).abs().max()) < 1e-12
     inside = A.apply(z.reshape(2, 6, 8))  # a measurement that some picture of the network's has
     end = spectral.estimate(inside, 10**9)
     limit = inside.flatten(1) @ torch.linalg.pinv(W, hermitian=True, rtol=1e-10) @ dense @ theta
@@ -235,3 +237,5 @@ def test_what_does_not_fit_is_refused_with_the_remedy():
     for error, match, call in calls:
         with refused(error, match):
             call()
+    with refused(IndexError, r"pixel \(6, 0\) lies outside the picture of 6×8"):
+        SpectralInverse(filter, A).row((6, 0), 3)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from dipfilters.decoding import PictureError
 from dipfilters.filters import Filter, Normalize
-from dipfilters.images import check_pixels, check_shape
+from dipfilters.images import check_pixels, check_shape, pixel_numbers
 from dipfilters.lanczos import LanczosTwicing
 from dipfilters.parameters import check_choice, check_whole
 from dipfilters.twicing import SpectralTwicing, Steps, check_steps
@@ -264,14 +264,19 @@ class MeasuredFilter(Filter):
 
     def filled_in(self, residuals: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch H W"]:
         """η Theta Aᵀ times a measurement, or a stack of them: the picture that it stands for."""
-        pictures = self.operator.adjoint(residuals.to(self._ones))
-        columns = pictures.flatten(-2).reshape(-1, math.prod(self.operator.shape)).T
-        return (self._filter.times_kernel(columns).T * self.scale).reshape(pictures.shape)
+        return self._times_theta(self.operator.adjoint(residuals.to(self._ones))) * self.scale
+
+    def seen(self, pictures: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch h w"]:
+        """η A Theta times a picture, or a stack of them: the transpose of :meth:`filled_in`."""
+        return self.operator.apply(self._times_theta(pictures.to(self._ones)) * self.scale)
+
+    def _times_theta(self, pictures: Tensor) -> Tensor:
+        columns = pictures.reshape(-1, math.prod(self.operator.shape)).T
+        return self._filter.times_kernel(columns).T.reshape(pictures.shape)
 
     def _reference_product(self, columns: Tensor) -> Tensor:
-        lifted = self.operator.adjoint(columns.T.reshape(-1, *self.shape)).flatten(1)
-        product = self._filter.times_kernel(lifted.T).T.reshape(-1, *self.operator.shape)
-        return self.operator.apply(product).flatten(1).T
+        lifted = self.operator.adjoint(columns.T.reshape(-1, *self.shape))
+        return self.operator.apply(self._times_theta(lifted)).flatten(1).T
 
     @cached_property
     def _kept_matrix(self) -> Tensor:
@@ -335,6 +340,19 @@ class SpectralInverse(SpectralTwicing):
         """A z^k, what the estimates would measure, for the discrepancy principle and Stein's estimate."""
         return super().estimate(noisy, steps)
 
+    def row(self, pixel: tuple[int, int], steps: int) -> Float[Tensor, "h w"]:
+        """How much each measurement gives to one pixel (row, column) of z^k.
+
+        Raises:
+            IndexError: A pixel outside the picture.
+        """
+        height, width = self.filter.operator.shape
+        (i,) = pixel_numbers([pixel], (height, width))
+        unit = self.eigenvalues.new_zeros(height * width)
+        unit[i] = 1.0
+        seen = self.filter.seen(unit.reshape(height, width)).flatten()
+        return (self._left @ (_sums(self.eigenvalues, steps)[0] * (seen @ self._left))).reshape(self.shape)
+
 
 class LanczosInverse(LanczosTwicing):
     """Gradient descent behind an operator up to a last number of steps, where no matrix can be stored.
@@ -386,12 +404,15 @@ class LanczosInverse(LanczosTwicing):
 
 
 def _sums(values: Float[Tensor, " m"], steps: Steps) -> Float[Tensor, "steps m"]:
-    """Σ_{j<k} (1 − λ)^j = (1 − (1 − λ)^k) / λ, and k for λ = 0, without loss of digits where λ is small."""
+    """Σ_{j<k} (1 − λ)^j = (1 − (1 − λ)^k) / λ, without loss of digits where λ is small.
+
+    0 for λ = 0, whose eigenvector Theta Aᵀ takes to 0.
+    """
     logs = torch.log1p(-values.clamp(max=_SMALL))
     rows = []
     for k in check_steps(steps):
         gains = torch.where(values <= _SMALL, -torch.expm1(k * logs), 1 - (1 - values).pow(k))
-        rows.append(torch.where(values > 0, gains / values, float(k)))
+        rows.append(gains / values.clamp_min(1e-300))
     return torch.stack(rows)
 
 
