@@ -105,7 +105,13 @@ class Masking(Operator):
     """
 
     def __init__(self, mask: Bool[Tensor, "H W"]) -> None:
-        self.mask = _checked_mask(mask)
+        kind = f"{mask.dtype}, {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2 or not mask.any():
+            raise PictureError(
+                f"mask must be a tensor of booleans of shape (H, W), some of them True, got {kind}; a "
+                f"comparison makes one, such as torch.rand(H, W) < 0.5"
+            )
+        self.mask = mask.clone()
         super().__init__(mask.shape, (1, int(mask.sum())))
 
     def _apply(self, picture: Tensor) -> Tensor:
@@ -180,25 +186,23 @@ class Blur(Operator):
                 f"spread must have two odd sides within the picture's {tuple(shape)}, got {sides}; pad it "
                 f"with zeros, or cut it"
             )
-        self._cut = [(side // 2 if border == "unseen" else 0) for side in sides]
-        super().__init__(shape, [whole - 2 * cut for whole, cut in zip(shape, self._cut, strict=True)])
+        cut = [side // 2 if border == "unseen" else 0 for side in sides]
+        self._window: Any = (..., *(slice(c, side - c) for c, side in zip(cut, shape, strict=True)))
+        super().__init__(shape, [side - 2 * c for c, side in zip(cut, shape, strict=True)])
         whole = spread.new_zeros(self.shape, dtype=torch.float64)
         whole[: sides[0], : sides[1]] = spread
         self.transfer = torch.fft.fft2(whole.roll([-(side // 2) for side in sides], (0, 1)))
 
     def _apply(self, picture: Tensor) -> Tensor:
-        blurred = _filtered(picture, self.transfer)
-        (top, left), (height, width) = self._cut, self.measured
-        return blurred[..., top : top + height, left : left + width]
+        return _filtered(picture, self.transfer)[self._window]
 
     def _adjoint(self, measured: Tensor) -> Tensor:
-        (top, left), (height, width) = self._cut, self.measured
         whole = measured.new_zeros(*measured.shape[:-2], *self.shape)
-        whole[..., top : top + height, left : left + width] = measured
+        whole[self._window] = measured
         return _filtered(whole, self.transfer.conj())
 
 
-class Sampling(Operator):
+class Sampling(Masking):
     """Some of the Fourier coefficients, in a real form with orthonormal rows: compressed measurements.
 
     ::
@@ -218,22 +222,19 @@ class Sampling(Operator):
     """
 
     def __init__(self, mask: Bool[Tensor, "H W"]) -> None:
-        self.mask = _checked_mask(mask)
+        super().__init__(mask)
         mirrored = mask.flip(0, 1).roll((1, 1), (0, 1))
         if not torch.equal(mask, mirrored):
             raise PictureError(
                 f"mask holds {int((mask & ~mirrored).sum())} frequencies f without −f; give "
                 f"mask | mask.flip(0, 1).roll((1, 1), (0, 1))"
             )
-        super().__init__(mask.shape, (1, int(mask.sum())))
 
     def _apply(self, picture: Tensor) -> Tensor:
-        return _hartley(picture)[..., self.mask][..., None, :]
+        return super()._apply(_hartley(picture))
 
     def _adjoint(self, measured: Tensor) -> Tensor:
-        whole = measured.new_zeros(*measured.shape[:-2], *self.shape)
-        whole[..., self.mask] = measured[..., 0, :]
-        return _hartley(whole)
+        return _hartley(super()._adjoint(measured))
 
 
 class MeasuredFilter(Filter):
@@ -426,18 +427,3 @@ def _filtered(picture: Tensor, transfer: Tensor) -> Tensor:
 def _hartley(picture: Tensor) -> Tensor:
     spectrum: Tensor = torch.fft.fft2(picture, norm="ortho")
     return spectrum.real - spectrum.imag
-
-
-def _checked_mask(mask: Tensor) -> Tensor:
-    """A copy of a mask of shape (H, W) that is not empty."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2:
-        kind = (
-            f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-        )
-        raise PictureError(
-            f"mask must be a tensor of booleans of shape (H, W), got {kind}; a comparison makes one, such as "
-            f"torch.rand(H, W) < 0.5"
-        )
-    if not bool(mask.any()):
-        raise PictureError(f"mask of shape {tuple(mask.shape)} measures nothing; set some of it to True")
-    return mask.clone()
