@@ -28,6 +28,8 @@ those above it in this list:
   photograph;
 * :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
   can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
+* :mod:`~dipfilters.inverse`, a separate part: twicing behind a measurement, with pixels missing, averaged or
+  blurred;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
 * :mod:`~dipfilters.empirical`, of a separate part, trained networks: the tangent kernel of a network of
   finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, also as
@@ -49,10 +51,10 @@ those above it in this list:
 The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code.
 The other parts you can skip until you need them: ``decoding`` reads files of any kind; ``engines``
 multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly;
-``shift_invariant`` holds baselines, and ``circulant`` the filter with which chapter 5 ends; the four
-modules of trained networks are for chapters 6 to 8; ``figures`` holds the interactive figures; ``checks``
-tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the shell command that
-denoises a picture file.
+``shift_invariant`` holds baselines, ``circulant`` the filter with which chapter 5 ends, and ``inverse`` what
+chapter 9 needs; the four modules of trained networks are for chapters 6 to 8; ``figures`` holds the
+interactive figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and
+``__main__`` are the shell command that denoises a picture file.
 """
 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing
