@@ -32,6 +32,17 @@ class CheckFailed(AssertionError):
         return [f"Not yet: {self}"]
 
 
+def as_result(found: object) -> Tensor:
+    """What a function gives, as a float64 tensor: a tensor or array of any kind, a list, a number.
+
+    The checks and the tests that grade take every result through this one conversion.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: It is nothing of the kind.
+    """
+    return torch.as_tensor(found).detach().cpu().double()
+
+
 class _Trial:
     """A function under test, called on copies; each result is looked at before it is compared."""
 
@@ -70,7 +81,7 @@ class _Trial:
         """The result as a float64 tensor, if it has that shape and is finite."""
         found = self.run(*given)
         try:
-            result = torch.as_tensor(found).detach().double()
+            result = as_result(found)
         except (TypeError, ValueError, RuntimeError):
             raise CheckFailed(f"your function gives a {type(found).__name__}, not a tensor") from None
         if tuple(result.shape) != shape:
