@@ -100,11 +100,16 @@ def api(folder: Path) -> Any:
 
 
 def generate(root: Path, folder: Path) -> None:
-    """Let nbgrader make the students' notebooks and its gradebook from the masters, in `folder`."""
-    for path in masters(root):
+    """Let nbgrader make the students' notebooks from the masters, in `folder`."""
+    generate_from(masters(root), folder)
+
+
+def generate_from(paths: Sequence[Path], folder: Path) -> None:
+    """The same from these masters."""
+    for path in paths:
         write(read(path), folder / "source" / path.stem / path.name)
     grader = api(folder)
-    for path in masters(root):
+    for path in paths:
         result = grader.generate_assignment(path.stem, force=True)
         if not result["success"]:
             raise BookError(f"{path.name}: nbgrader made no student's notebook of it:\n{result['log']}")

@@ -51,6 +51,8 @@ class Student:
         from IPython.core.interactiveshell import InteractiveShell
 
         self.shell = InteractiveShell.instance()
+        for name in ("pip", "conda", "matplotlib"):  # nothing to install, and nobody to show to
+            self.shell.register_magic_function(lambda line: None, "line", name)
         self.functions: dict[str, Any] = {}
 
     def run(self, source: str, seconds: int) -> list[str] | None:

@@ -89,6 +89,13 @@ class Inside:
                 process.kill()
         self.process.wait()
 
+    def close(self) -> None:
+        """End it, and the pipes to it."""
+        self.end()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                cast(BinaryIO, pipe).close()
+
     def answer(self, seconds: float) -> Any:
         """What comes back within so many seconds."""
         alarm = threading.Timer(seconds, self.end, [f"it ran for more than {self.plan['cell_seconds']} s"])
@@ -96,7 +103,7 @@ class Inside:
         try:
             return wire.receive(cast(BinaryIO, self.process.stdout))
         except (EOFError, ValueError, OSError) as error:
-            self.end()
+            self.close()
             raise Ended(self.why) from error
         finally:
             alarm.cancel()
@@ -106,7 +113,7 @@ class Inside:
         try:
             wire.send(cast(BinaryIO, self.process.stdin), {"do": what, "with": list(given)})
         except OSError as error:
-            self.end()
+            self.close()
             raise Ended(self.why) from error
         return self.answer(self.plan["cell_seconds"] + GRACE)
 
@@ -171,7 +178,7 @@ class Submission:
     def end(self) -> None:
         """End the sandbox."""
         if self.inside is not None:
-            self.inside.end("the tests are over")
+            self.inside.close()
 
 
 def judged(found: Any, given: tuple[object, ...]) -> Any:
@@ -250,11 +257,9 @@ def is_test(cell: NotebookNode) -> bool:
 def said(error: BaseException) -> str:
     """What a student is told of a test that failed."""
     words = str(error).strip()[:500]
-    return (
-        words
-        if isinstance(error, AssertionError) and words
-        else f"{type(error).__name__}: {words}".rstrip(": ")
-    )
+    if isinstance(error, AssertionError | Limit) and words:
+        return words
+    return f"{type(error).__name__}: {words}".rstrip(": ")
 
 
 class Tests:

@@ -179,7 +179,8 @@ def test_moodles_worksheet_says_how_late(status: str, changed: str, days: int | 
 
 def test_marks_go_back_into_the_lists(tmp_path: Path) -> None:
     people = roster(tmp_path / "roster", canvas=CANVAS, **{"Grades-C-Assignment 1-12": MOODLE})
-    given = {"Smith, Alice": ("61.5", "=late"), "Kim, Alex": ("40", "")}
+    assert [one.name for one in people.people] == ["Alice Smith", "Bert Müller", "王小明", "Kim, Alex"]
+    given = {"Alice Smith": ("61.5", "=late"), "Kim, Alex": ("40", "")}
     fill(people, tmp_path / "lists", "part-1", "Assignment 1", given)
     columns, rows = read_table(tmp_path / "lists" / "canvas.csv")
     assert columns == next(csv.reader([CANVAS.splitlines()[0]]))
