@@ -51,7 +51,7 @@ def headings(notebook: NotebookNode) -> dict[str, str]:
     """The heading above each cell, without its points."""
     found, title = {}, ""
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (match := HEADING.match(cell.source)):
+        if cell.cell_type == "markdown" and (match := HEADING.match(unmarked(cell.source))):
             title = match[1]
         found[cell.id] = title
     return found

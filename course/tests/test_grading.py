@@ -63,15 +63,15 @@ def test_the_reference_gets_all_points(name: str, handed_out: dict[str, Any], tm
 
 
 def test_a_wrong_function_costs_its_own_points(handed_out: dict[str, Any], tmp_path: Path) -> None:
-    """`average` forgets to divide; the recursion that calls it is right."""
+    """`average` does not average; the recursion that calls it is right."""
     master, release = (read(path) for path in handed_out["part-2"])
     answers = sources(master)
-    wrong = "def average(S, size):\n    return S * 9.0"
+    wrong = "def average(S, variances):\n    return S * 9.0"
     notebook = answered(release, average=wrong, deep=answers["deep"])
     found = graded(handed_out["part-2"], notebook, tmp_path)
     assert points(found) == 10.0
     assert found["cells"]["deep-hidden"]["with"] == ["descend", "tangent", "average"]
-    assert "a constant stays as it is" in found["cells"]["average-check"]["said"]
+    assert "a constant is multiplied" in found["cells"]["average-check"]["said"]
 
 
 def test_what_checks_accept_hidden_tests_accept(handed_out: dict[str, Any], tmp_path: Path) -> None:

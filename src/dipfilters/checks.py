@@ -297,8 +297,6 @@ def _check_kernel(trial: _Trial, own: float, values: Mapping[int, float], *, las
     square, norms = run(p, p), own * p.square().mean(1)
     why = "a patch with itself, where ‖p‖² is the mean of the squares of its entries"
     trial.same(square.diagonal(), norms, "K[{0}, {0}]", why, f"{own:g}·‖p‖²", 1e-3)
-    eigenvalues = torch.linalg.eigvalsh(square + square.T)
-    trial.least(eigenvalues, "eigenvalue {0}", "no eigenvalue is negative", -1e-3)
     near = p + 1e-9 * trial.normal(7, 9)
     run(near.repeat(20, 1), p * trial.uniform(7, 1))  # cosines one rounding step above 1
     black = run(torch.zeros(1, 9, dtype=torch.float64), q)
@@ -309,6 +307,8 @@ def _check_kernel(trial: _Trial, own: float, values: Mapping[int, float], *, las
         why = "the kernel of two patches of norm 1 at an angle that is known"
         found = run(3.0 * u[None], 3.0 * turned[None])
         trial.same(found, torch.tensor([[value]]), f"K at {degrees}°", why)
+    eigenvalues = torch.linalg.eigvalsh(square + square.T)
+    trial.least(eigenvalues, "eigenvalue {0}", "no eigenvalue is negative", -1e-3)
     w = trial.normal(40_000, 9)
     on_p, on_q = (2 / 9) ** 0.5 * (w @ p[:5].T), (2 / 9) ** 0.5 * (w @ q.T)
     draws = on_p.relu() * on_q.relu()
@@ -353,9 +353,10 @@ def check_descent(function: Function, *, seed: int = 0) -> None:
 
 
 def check_average(function: Function, *, seed: int = 0) -> None:
-    """Check ``function(S, size)``, the mean of S over the common offsets of a size×size convolution.
+    """Check ``function(S, variances)``, the sum of S over common offsets, each weighted by its variance.
 
     S and the result are (H, W, H, W), a number for each pair of pixels; the picture goes on periodically.
+    Variances are (k, k), with that of the offset 0 in the middle.
 
     Raises:
         CheckFailed: A property does not hold.
@@ -363,33 +364,41 @@ def check_average(function: Function, *, seed: int = 0) -> None:
     trial = _Trial(function, seed)
     shape = (5, 7, 5, 7)
 
-    def run(S: Tensor, size: int = 3) -> Tensor:
-        return trial(S, size, shape=shape)
+    def run(S: Tensor, variances: Tensor) -> Tensor:
+        return trial(S, variances, shape=shape)
 
-    S = trial.normal(*shape)
-    A = run(S)
-    swapped = run(S.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
+    v = trial.uniform(3, 3)
+    ones = torch.ones(shape, dtype=torch.float64)
+    why = "a constant is multiplied by the sum of the variances, at the border too"
+    trial.same(run(ones, v), v.sum() * ones, "the pair ({0}, {1}), ({2}, {3})", why, "the sum")
+    for size in (1, 3, 5):
+        single, v = torch.zeros(shape, dtype=torch.float64), trial.uniform(size, size)
+        single[2, 3, 0, 6] = 1.0
+        spread, middle = run(single, v), size // 2
+        found = torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()])
+        wanted = torch.stack([v.sum(), v[middle, middle], v.max()])
+        why = f"a single pair is spread over {size**2}: the sum, its own share, the largest share"
+        trial.same(found, wanted, "number {0}", why)
+    S, v = trial.normal(*shape), trial.uniform(3, 3)
+    A = run(S, v)
+    swapped = run(S.permute(2, 3, 0, 1), v).permute(2, 3, 0, 1)
     why = "the two pixels of a pair play the same part"
     trial.same(swapped, A, "the pair the other way round", why, "the pair")
-    turned = run(S.flip(0, 1, 2, 3)).flip(0, 1, 2, 3)
-    why = "offsets go as far up as down, and as far left as right"
+    turned = run(S.flip(0, 1, 2, 3), v.flip(0, 1)).flip(0, 1, 2, 3)
+    why = "the picture upside down, and the variances with it, is the same upside down"
     trial.same(turned, A, "the pair in the picture upside down", why, "the pair")
-    ones = torch.ones(shape, dtype=torch.float64)
-    trial.same(run(ones), ones, "a mean of ones", "a constant stays as it is, at the border too")
     pattern = trial.normal(5, 7)
     rows, columns = torch.arange(5), torch.arange(7)
     moved = pattern[(rows[None, :] - rows[:, None]) % 5][..., (columns[None, :] - columns[:, None]) % 7]
     displaced = moved.permute(0, 2, 1, 3).contiguous()
-    why = "where S depends on the displacement alone it does not change: both pixels move by the same offset"
-    trial.same(run(displaced), displaced, "the pair ({0}, {1}), ({2}, {3})", why, "it was")
-    for size in (1, 3, 5):
-        single = torch.zeros(shape, dtype=torch.float64)
-        single[2, 3, 0, 6] = 1.0
-        spread = run(single, size)
-        found = torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()])
-        why = f"a single pair is spread over {size**2}: the sum, its own share, the largest share"
-        trial.same(found, torch.tensor([1.0, size**-2, size**-2]), "number {0}", why)
-    trial.passed("average along common offsets")
+    why = "where S depends on the displacement alone it keeps its form: both pixels move by the same offset"
+    what, beside = "the pair ({0}, {1}), ({2}, {3})", "the sum of the variances times what it was"
+    trial.same(run(displaced, v), v.sum() * displaced, what, why, beside)
+    below = torch.zeros(3, 3, dtype=torch.float64)
+    below[2, 1] = 1.0
+    why = "with the offset one row down alone, a pair gets what stood one row below it"
+    trial.same(run(S, below), S.roll((-1, -1), (0, 2)), what, why, "that")
+    trial.passed("sum over common offsets")
 
 
 def check_adam(function: Function, *, seed: int = 0) -> None:
