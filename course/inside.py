@@ -52,7 +52,7 @@ class Student:
 
         self.shell = InteractiveShell.instance()
         for name in ("pip", "conda", "matplotlib"):  # nothing to install, and nobody to show to
-            self.shell.register_magic_function(print, "line", name)
+            self.shell.register_magic_function(print, "line", name)  # type: ignore[arg-type]
         self.functions: dict[str, Any] = {}
 
     def run(self, source: str, seconds: int) -> list[str] | None:

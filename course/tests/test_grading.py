@@ -40,11 +40,8 @@ def graded(
     master, release = pair
     grade.restore(notebook, read(release))
     write(notebook, folder / "notebook.ipynb")
-    plan = {"notebook": folder / "notebook.ipynb", "master": master, "release": release, "beside": ""}
-    beside = folder / "beside"
-    plan = {key: str(value) for key, value in plan.items()} | {
-        "beside": str(beside) if beside.is_dir() else ""
-    }
+    plan: dict[str, Any] = {"notebook": folder / "notebook.ipynb", "master": master, "release": release}
+    plan["beside"] = str(folder / "beside") if (folder / "beside").is_dir() else ""
     return worker.grade(plan | {"sandbox": KIND, "cell_seconds": seconds, "memory_gb": gigabytes})
 
 

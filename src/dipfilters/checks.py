@@ -12,7 +12,10 @@ compute. The functions take and give tensors; NumPy arrays and lists are taken a
 
 from __future__ import annotations
 
+import importlib
 import math
+import platform
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -129,6 +132,44 @@ class _Trial:
 def _place(values: Tensor) -> tuple[int, ...]:
     """The place of the largest value."""
     return tuple(int(i) for i in torch.unravel_index(values.argmax(), values.shape))
+
+
+def ready() -> None:
+    """Say in one line that the set-up works: the package, its pictures, arithmetic, and the checks.
+
+    Raises:
+        CheckFailed: Something is missing, and what to do about it.
+
+    Cost: about a second once the package is imported.
+    """
+    begun = time.perf_counter()
+    again = (
+        "run the notebook's first code cell once more, then restart the kernel (on Colab: Runtime, Restart)"
+    )
+    try:
+        package = importlib.import_module("dipfilters")
+        picture = package.load_image("camera", size=32, gray=True).double()
+        noisy = package.add_noise(picture, 0.1, generator=torch.Generator().manual_seed(0))
+        found = float(package.psnr(noisy, picture))
+    except Exception as error:
+        raise CheckFailed(
+            f"the package does not work here ({type(error).__name__}: {error}); {again}"
+        ) from error
+    if not 19.0 < found < 21.0:
+        raise CheckFailed(f"noise of 0.1 gives {found:.1f} dB here, and should give 20; {again}")
+
+    def empty(*given: object) -> object:
+        raise NotImplementedError
+
+    try:
+        check_twicing(empty)
+    except CheckFailed as said:
+        answer = str(said).partition(":")[0]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no graphics card, none is needed"
+    print(
+        f"ready in {time.perf_counter() - begun:.1f} s: Python {platform.python_version()}, torch "
+        f"{torch.__version__}, {device}\nof an empty function a check says: Not yet: {answer}"
+    )
 
 
 def check_patches(function: Function, *, seed: int = 0) -> None:
