@@ -88,8 +88,8 @@ def harmful(value: Any) -> str:
 
 
 def number(text: str) -> bool:
-    """Whether it is a number and nothing else."""
-    return bool(re.fullmatch(r"[+-]?\d+([.,]\d+)?", text.strip()))
+    """Whether it is a number, or the dash for none, and nothing else."""
+    return bool(re.fullmatch(r"[+-]?\d+([.,]\d+)?|-", text.strip()))
 
 
 def plain(text: str) -> str:

@@ -249,7 +249,7 @@ def test_make_clean_leaves_the_marks(tmp_path: Path) -> None:
 
 def test_a_table_is_replaced_whole_and_nothing_in_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    values = ["=cmd()", "'quoted", "@SUM(A1)", "-1,5", "- a list", "ordinary", "two\nlines", 'Ä; ö, "ü"']
+    values = ["=cmd()", "'quoted", "@SUM(A1)", "-1,5", "-", "- a list", "ordinary", "two\nlines", 'Ä; ö, "ü"']
     roster.write_table(path, ["value"], [{"value": value} for value in values])
     assert "'=cmd()" in path.read_text("utf-8-sig")
     assert [row["value"] for row in roster.read_table(path)[1]] == values
