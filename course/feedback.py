@@ -181,12 +181,10 @@ def page(
     far = f"; {total.waiting} written answers wait for a reader" if total.waiting else ""
     rows.append(f"<tr><th>all</th><th>{total.points:g} of {sum(total.of.values()):g}{late}{far}</th></tr>")
     body = [f"<table>{''.join(rows)}</table>"]
-    if total.note:
-        body.append(f"<p>{text(total.note)}</p>")
     theirs = sections(notebook, release) if notebook else {}
     for task, names in by_title.items():
         body.append(f'<h2>{text(task)}</h2><p class="points">{score(total, names)}</p>')
-        body += [f"<p>{text(said[name])}</p>" for name in dict.fromkeys(names) if said.get(name)]
+        body += [f"<p>{text(words)}</p>" for words in dict.fromkeys(map(said.get, names)) if words]
         body += [
             f'<div class="comment">{prose(comments[name])}</div>'
             for name in names

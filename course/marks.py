@@ -178,8 +178,14 @@ class Marks:
     def totals(self, assignment: str) -> dict[str, Total]:
         """What each student has, by the attempt that counts; everybody on the roster has a line."""
         tests, written = (group(self.read(name)) for name in ("tests", "written"))
+        every_attempt = self.read("attempts")
+        if lost := set(written) - {key(row) for row in every_attempt}:
+            raise BookError(
+                f"{self.folder / 'written.csv'}: no attempt is that of {', '.join(min(lost))}; give the row "
+                "its student back, and save as CSV UTF-8, which keeps every script"
+            )
         attempts: dict[str, list[Row]] = {}
-        for row in self.read("attempts"):
+        for row in every_attempt:
             if row["assignment"] == assignment:
                 attempts.setdefault(row["student"], []).append(row)
         found = {}
@@ -250,8 +256,14 @@ class Marks:
                 "note",
             ]
             write_table(self.folder / "grades" / f"{assignment}.csv", columns, rows)
+            comments: dict[str, list[str]] = {}
+            for row in self.read("written"):
+                student, attempt = row["student"], row["attempt"]
+                if row["comment"] and row["assignment"] == assignment and totals[student].attempt == attempt:
+                    title = heading.get(row["task"], row["task"])
+                    comments.setdefault(student, []).append(f"{title}: {row['comment']}")
             done = {
-                student: (f"{total.points:g}", total.note)
+                student: (f"{total.points:g}", "\n".join(comments.get(student, [])))
                 for student, total in totals.items()
                 if total.state == "graded" and not total.waiting
             }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -13,7 +16,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from course import ROOT, BookError, assignments, grade, read, sandbox, worker, write
+from course.collect import Submission
 from course.tests.samples import CUBE, SQUARE, answered, mini, sources
+from course.tests.test_sandbox import running
 
 try:
     KIND = sandbox.kind()
@@ -69,6 +74,18 @@ def test_a_wrong_function_costs_its_own_points(handed_out: dict[str, Any], tmp_p
     assert points(found) == 10.0
     assert found["cells"]["deep-hidden"]["with"] == ["descend", "tangent", "average"]
     assert "a constant is multiplied" in found["cells"]["average-check"]["said"]
+
+
+def test_a_part_of_a_hidden_test_gives_a_part_of_its_points(
+    handed_out: dict[str, Any], tmp_path: Path
+) -> None:
+    """Right for size 3 alone: the check and three of four hidden cases fail."""
+    master, release = (read(path) for path in handed_out["part-1"])
+    only = sources(master)["patches"].replace("size // 2", "1").replace("range(size)", "range(3)")
+    found = graded(handed_out["part-1"], answered(release, patches=only.replace("size**2", "9")), tmp_path)
+    assert found["cells"]["patches-check"]["points"] == 0.0
+    assert found["cells"]["patches-hidden"]["points"] == 1.25
+    assert "wrong for a picture of shape (3, 8, 11) and size 5" in found["cells"]["patches-hidden"]["said"]
 
 
 def test_what_checks_accept_hidden_tests_accept(handed_out: dict[str, Any], tmp_path: Path) -> None:
@@ -254,3 +271,33 @@ def test_a_foreign_notebook_has_a_remedy_in_its_line(handed_out: dict[str, Any])
     releases = {name: read(pair[1]) for name, pair in handed_out.items()}
     with pytest.raises(grade.Unusable, match="answers pasted into its cells"):
         grade.identify(nbformat.v4.new_notebook(cells=[new_code_cell("1 + 1")]), "x.ipynb", releases)
+
+
+# A submission that never ends, with a process of its own; it says by a file that it has begun.
+LASTING = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(999)", "{mark}"], start_new_session=True)
+time.sleep(999)
+"""
+
+
+@sandboxed
+def test_an_interruption_ends_worker_sandbox_and_all(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    mark = f"lasting-{tmp_path.name}"
+    pair = handed_out["mini"]
+    notebook = answered(read(pair[1]), square=LASTING.format(mark=mark))
+    course = SimpleNamespace(masters={"mini": pair[0]}, paths={"mini": pair[1]})
+    limits = SimpleNamespace(cell_seconds=999, memory_gb=2.0, seconds=999)
+    grader = grade.Grader(course, SimpleNamespace(folder=tmp_path), limits, KIND)  # type: ignore[arg-type]
+    job = grade.Job(Submission("a", None), {"student": "a", "attempt": "1"}, notebook, [])
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(grader.run, tmp_path / "run", job, "mini")
+        while not running(mark):
+            assert not run.done(), run.exception()
+            time.sleep(0.2)
+        grader.interrupted.set()
+        assert isinstance(run.exception(), grade.Unusable)
+    latest = time.monotonic() + 30  # how long the kernel may take
+    while running(mark) and time.monotonic() < latest:
+        time.sleep(0.1)
+    assert not running(mark)

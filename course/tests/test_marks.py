@@ -164,6 +164,14 @@ def test_points_that_are_none_are_refused_by_name(root: Path, made: Path, points
         kept.totals("one")
 
 
+def test_a_row_that_lost_its_student_is_named(root: Path, made: Path) -> None:
+    hand_in(root, made, "in", "王小明")
+    kept = run(root, "in")
+    kept.write("written", [kept.read("written")[0] | {"student": "???", "points": "3"}])
+    with pytest.raises(BookError, match=r"no attempt is that of \?\?\?, one, 1.*\n?.*CSV UTF-8"):
+        run(root)
+
+
 def test_an_empty_answer_needs_no_reader(root: Path, made: Path) -> None:
     write(read(handed_out(made)["one"]), root / "in" / "alice" / "one.ipynb")
     kept = run(root, "in")
