@@ -4,6 +4,7 @@ Nothing that is read here can run: numbers, words, lists, and tensors by type, s
 """
 
 import json
+import math
 import struct
 from typing import Any, BinaryIO
 
@@ -37,6 +38,8 @@ def unpacked(value: Any, blobs: memoryview, place: list[int]) -> Any:
         return {key: unpacked(one, blobs, place) for key, one in value["dict"].items()}
     kind, shape, size = KINDS[value["tensor"]], [int(side) for side in value["shape"]], int(value["bytes"])
     content, place[0] = bytearray(blobs[place[0] : place[0] + size]), place[0] + size
+    if size != math.prod(shape) * kind.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"{size} bytes for a tensor of shape {shape}")
     if not size:
         return torch.zeros(shape, dtype=kind)
     return torch.frombuffer(content, dtype=kind).reshape(shape)
@@ -67,5 +70,5 @@ def receive(stream: BinaryIO) -> Any:
     words, blobs = whole(stream, of_words), whole(stream, of_blobs)
     try:
         return unpacked(json.loads(words), memoryview(blobs), [0])
-    except (KeyError, TypeError, RuntimeError, RecursionError) as error:
+    except (KeyError, TypeError, RuntimeError, RecursionError, OverflowError) as error:
         raise ValueError(f"not a message: {error}") from error

@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 from torch import Tensor
 
 from course import ROOT, assignments, read, sandbox, wire
+from dipfilters.checks import CheckFailed
 
 HERE = Path(__file__).parent
 REACHABLE = ("decoding.py", "images.py", "parameters.py", "checks.py", "data")
@@ -187,8 +188,10 @@ def judged(found: Any, given: tuple[object, ...]) -> Any:
     match found:
         case {"value": Tensor() as value, "after": [*after]}:
             for before, now in zip(given, after, strict=False):
-                if isinstance(before, Tensor) and isinstance(now, Tensor) and before.shape == now.shape:
-                    before.copy_(now)  # as if the function had run here: a check sees what it changed
+                if isinstance(before, Tensor) and not same(before, now):
+                    raise CheckFailed(
+                        "your function changes what it is given; work on a copy, as x = x.clone()"
+                    )
             return value
         case {"raised": [str(name), str(words)]}:
             kind = getattr(builtins, name, None)
@@ -204,6 +207,11 @@ def judged(found: Any, given: tuple[object, ...]) -> Any:
         case {"kind": str(name)}:
             return type(name if name.isidentifier() else "object", (), {})()
     raise Limit("the function sent what is no result")
+
+
+def same(before: Tensor, now: object) -> bool:
+    """Whether an argument came back as it was."""
+    return isinstance(now, Tensor) and torch.equal(before.double(), now)
 
 
 def defined(source: str) -> list[str]:
