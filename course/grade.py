@@ -201,6 +201,7 @@ class Grader:
                 number, known = self.kept.attempt(one.student, name, digest(one.path))
                 while not known and (one.student, name, number) in taken:
                     number = str(int(number) + 1)
+                    notes.append("one of several notebooks handed in together, in the order of their names")
                 taken.add((one.student, name, number))
             tests = self.course.digests.get(name, "")
             if (

@@ -190,6 +190,7 @@ class Marks:
                 attempts.setdefault(row["student"], []).append(row)
         found = {}
         for student, rows in attempts.items():
+            rows.sort(key=lambda row: int(row["attempt"]))  # several are graded at a time, and end as they do
             every = [self.total(row, tests.get(key(row), []), written.get(key(row), [])) for row in rows]
             graded = [one for one in every if one.state == "graded"] or every[-1:]
             counts = self.of(assignment).counts

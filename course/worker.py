@@ -62,7 +62,7 @@ class Inside:
         self.over = threading.Event()
         self.watch = threading.Thread(target=self.keep_within_limits, daemon=True)
         self.watch.start()
-        self.answer(60.0)
+        self.answer(120.0)
 
     def keep_within_limits(self) -> None:
         """End it if all its processes together take too much."""

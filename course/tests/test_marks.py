@@ -92,7 +92,9 @@ def test_a_late_notebook_and_a_second_assignment_leave_all_marks(root: Path, mad
     assert totals["bert"].waiting == 1
     assert kept.totals("two")["alice"].points == 3
     (row,) = [row for row in kept.read("written") if row["student"] == "alice" and row["assignment"] == "one"]
-    assert (row["points"], row["comment"]) == ("5,5", "Well argued")
+    assert (row["points"], row["comment"], row["answer"]) == ("5,5", "Well argued", "So.")
+    assert "**Rubric** (6): 6 reason." in row["rubric"]
+    assert (kept.folder / row["page"]).exists()
 
 
 def test_grading_again_leaves_what_readers_wrote(root: Path, made: Path) -> None:
@@ -124,6 +126,20 @@ def test_of_several_attempts_one_counts(root: Path, made: Path, counts: str, poi
     kept.write("written", rows)
     (kept.folder / "course.toml").write_text(f'[one]\ncounts = "{counts}"\n', "utf-8")
     assert run(root).totals("one")["alice"].points == points
+
+
+def test_two_versions_handed_in_together_are_two_attempts(root: Path, made: Path) -> None:
+    for number in (1, 2):
+        hand_in(root, made, "in", "alice", said=f"Version {number}.")
+        (root / "in" / "alice" / "one.ipynb").rename(root / "in" / "alice" / f"version {number}.ipynb")
+    kept = run(root, "in", "--jobs", "2")
+    attempts = sorted(kept.read("attempts"), key=lambda row: row["attempt"])
+    assert [(row["attempt"], row["file"]) for row in attempts] == [
+        ("1", "version 1.ipynb"),
+        ("2", "version 2.ipynb"),
+    ]
+    assert kept.totals("one")["alice"].attempt == "2"
+    assert "one of several" in attempts[1]["note"]
 
 
 def test_a_new_attempt_with_the_same_answer_takes_its_mark_along(root: Path, made: Path) -> None:
