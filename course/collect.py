@@ -19,7 +19,7 @@ DEEPEST = 3  # zips in zips
 LARGEST = 200_000_000  # bytes of one file in a zip
 ALL = 10_000_000_000  # bytes of everything that is unpacked
 MOODLE = re.compile(r"(?P<name>.+)_(?P<number>\d+)_assignsubmission_file_?(?P<rest>.*)", re.DOTALL)
-CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d+)_\d+_(?P<rest>.+)", re.DOTALL)
+CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d{3,})_\d{3,}_(?P<rest>.+)", re.DOTALL)
 
 
 class Named(NamedTuple):

@@ -65,7 +65,13 @@ def found(tmp_path: Path, people: Roster | None = None) -> dict[str, list[Submis
 
 
 def test_folders_sections_loose_files_and_zips_each_have_their_student(tmp_path: Path) -> None:
-    put(tmp_path / "in", "section A/alice/part-1.ipynb", "section A/bert/part-1.ipynb", "carl.ipynb")
+    put(
+        tmp_path / "in",
+        "section A/alice/part-1.ipynb",
+        "section A/bert/part-1.ipynb",
+        "carl.ipynb",
+        "group_1_2_x/hal/a.ipynb",
+    )
     put(
         tmp_path / "in",
         "dora/work/PART-1.IPYNB",
@@ -82,7 +88,7 @@ def test_folders_sections_loose_files_and_zips_each_have_their_student(tmp_path:
     every = found(tmp_path)
     assert set(every) == {
         *("section A/alice", "section A/bert", "carl", "dora/work", "empty", "王小明", "-rf", "erik"),
-        *("fay/homework/deep", "gil"),
+        *("fay/homework/deep", "gil", "group_1_2_x/hal"),
     }
     assert all(len(one) == 1 for one in every.values())
     assert every["empty"][0].path is None
