@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 
 from course import INSTRUCTOR, ROOT, BookError, put, read, run_main, write
 
+HEADING = re.compile(r"#{2,3} (.*?)(?: \([^()]*points?[^()]*\))?\s*$", re.MULTILINE)
 MARKS = re.compile(r"^\s*(?:### )?(?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)\s*$")
 
 
@@ -46,35 +47,69 @@ def tasks(master: Path) -> list[dict[str, Any]]:
     return [dict(zip(columns, (master.stem, *row), strict=True)) for row in rows]
 
 
-def api(folder: Path, cell_seconds: int = 60) -> Any:
-    """nbgrader on the course in `folder`, silent but for what its results say."""
-    from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+def headings(notebook: NotebookNode) -> dict[str, str]:
+    """The heading above each cell, without its points."""
+    found, title = {}, ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (match := HEADING.match(unmarked(cell.source))):
+            title = match[1]
+        found[cell.id] = title
+    return found
 
+
+def unmarked(source: str) -> str:
+    """A cell of a master without nbgrader's marks."""
+    return "\n".join(line for line in source.splitlines() if not MARKS.match(line)).strip("\n")
+
+
+def graded_headings(master: Path) -> dict[str, str]:
+    """The heading above each cell that gives points; the cell's own name where there is none."""
+    notebook = read(master)
+    found = headings(notebook)
+    return {
+        cell.id: found[cell.id] or re.sub(r"-(check|hidden|answer)$", "", cell.id)
+        for cell in notebook.cells
+        if grading(cell).get("grade")
+    }
+
+
+def rubrics(master: Path) -> dict[str, tuple[str, float]]:
+    """For each written answer its rubric, with the model answer before it, and its points."""
+    return {
+        cell.id: (
+            "\n".join(line for line in cell.source.splitlines() if not MARKS.match(line)),
+            facts["points"],
+        )
+        for cell in read(master).cells
+        if cell.cell_type == "markdown" and (facts := grading(cell)).get("grade")
+    }
+
+
+def api(folder: Path) -> Any:
+    """nbgrader on the course in `folder`, silent but for what its results say."""
     # nbgrader calls alembic, another program of this environment, by its name.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     from nbgrader.apps import NbGraderAPI  # two seconds that most need not spend
-    from nbgrader.preprocessors import ClearHiddenTests, GetGrades
     from traitlets.config import Config
 
     config = Config()
     config.CourseDirectory.root = str(folder)
     config.Exchange.root = str(folder / "exchange")
-    config.ExecutePreprocessor.timeout = cell_seconds
-    config.Execute.timeout = cell_seconds
-    config.LimitOutput.max_lines = 200
-    # The feedback of nbgrader shows the tests that the student was not to see.
-    config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, CSSHTMLHeaderPreprocessor]
-    config.ClearHiddenTests.enforce_metadata = False
     config.NbGraderAPI.log_level = logging.ERROR
     return NbGraderAPI(config=config)
 
 
 def generate(root: Path, folder: Path) -> None:
-    """Let nbgrader make the students' notebooks and its gradebook from the masters, in `folder`."""
-    for path in masters(root):
+    """Let nbgrader make the students' notebooks from the masters, in `folder`."""
+    generate_from(masters(root), folder)
+
+
+def generate_from(paths: Sequence[Path], folder: Path) -> None:
+    """The same from these masters."""
+    for path in paths:
         write(read(path), folder / "source" / path.stem / path.name)
     grader = api(folder)
-    for path in masters(root):
+    for path in paths:
         result = grader.generate_assignment(path.stem, force=True)
         if not result["success"]:
             raise BookError(f"{path.name}: nbgrader made no student's notebook of it:\n{result['log']}")
@@ -88,8 +123,7 @@ def for_students(folder: Path) -> dict[str, Path]:
 def with_solutions(master: NotebookNode) -> NotebookNode:
     """The instructor's copy: everything the master holds, without nbgrader's marks."""
     for cell in master.cells:
-        kept = [line for line in cell.source.splitlines() if not MARKS.match(line)]
-        cell.source = "\n".join(kept).strip("\n")
+        cell.source = unmarked(cell.source)
     return master
 
 

@@ -1,26 +1,28 @@
-"""`make -C course grade SUBMISSIONS=folder`: grade what students handed in, each by itself, within limits.
+"""`make -C course grade SUBMISSIONS=folder`: grade what students handed in, each by itself, in a sandbox.
 
-A folder holds a folder for each student, or a notebook for each. Which assignment a notebook is, its cells
-tell, not its name. Whatever a submission does, it gets a line in `_build/grades/grades.csv` and a page of
-feedback, and the others are graded.
+A folder, or the zip of an LMS. Which assignment a notebook is, its cells tell, not its name. Whatever a
+submission does, it gets a line in the marks, kept at once; one that was graded before, and has not changed
+since, is not graded again. `make -C course marks` makes tables, lists and feedback anew, once answers are
+read.
 """
 
 import argparse
 import collections
-import csv
-import html
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,81 +30,10 @@ import nbformat
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course import ROOT, BookError, assignments, processes, put, run_main, write
+from course import ROOT, BookError, assignments, collect, feedback, marks, roster, run_main, sandbox, write
 from course import read as read_notebook
 
 LARGEST = 20_000_000  # bytes of a notebook; one with figures has a tenth of that
-
-WARNING = """Grading runs the students' code as you, on this machine: it can read your files and use your
-network. Run this command in a container or a virtual machine without a network and without anything of
-value, under an account made for it. book/teaching.md says how."""
-
-# Before the students' code: a cell that prints without end is stopped long before the memory is full. All is
-# in one function, and takes what it calls along: it runs among the students' own names, whatever they are.
-LIMIT_OUTPUT = """
-def _limit_output(RuntimeError=RuntimeError, dict=dict, len=len):
-    import sys
-
-    left = {}
-
-    def refill(*_):
-        left.update(dict.fromkeys(("stdout", "stderr"), 200_000))
-
-    def limit(name):
-        stream = getattr(sys, name)
-        write = stream.write
-
-        def limited(text):
-            left[name] -= len(text)
-            if left[name] < 0:
-                raise RuntimeError("this cell prints more than 200000 characters; print less")
-            return write(text)
-
-        stream.write = limited
-
-    shell = get_ipython()
-    shell.run_line_magic("xmode", "Minimal")  # the way to an error leads through hidden tests
-    refill()
-    shell.events.register("pre_run_cell", refill)
-    for name in list(left):
-        limit(name)
-
-
-_limit_output()
-del _limit_output
-"""
-
-NOT_GRADED = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"/><title>Not graded</title></head>
-<body><h1>Not graded: {state}</h1>
-<p>File {file}, assignment {assignment}: {note}</p>
-<p>Please hand in the notebook once more: run it from top to bottom, save it, and open it again to see that it
-is whole.</p>
-</body></html>
-"""
-
-
-@dataclass
-class Entry:
-    """A line of grades.csv: what became of one notebook."""
-
-    student: str
-    assignment: str
-    file: str
-    state: str = "graded"
-    points: float = 0.0
-    of: float = 0.0
-    by_hand: float = 0.0  # points that the written answers may still bring
-    note: str = ""
-
-    def row(self) -> dict[str, object]:
-        """The line; a name that a spreadsheet would run as a formula is made harmless."""
-        return {
-            key: f"'{value}"
-            if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t"))
-            else value
-            for key, value in asdict(self).items()
-        }
 
 
 class Unusable(Exception):
@@ -113,31 +44,19 @@ class Unusable(Exception):
         self.state = state
 
 
-def submissions(folder: Path) -> Iterator[tuple[str, Path | None]]:
-    """Each student with each notebook, or with None."""
-    for child in sorted(folder.iterdir()):
-        if child.name.startswith("."):
-            continue
-        if child.is_file() and child.suffix == ".ipynb":
-            yield child.stem, child
-        elif child.is_dir():
-            found = sorted(p for p in child.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-            yield from ((child.name, path) for path in found)
-            if not found:
-                yield child.name, None
-
-
 def read(path: Path) -> NotebookNode:
     """A submitted notebook, of whatever format, in the present one."""
     if path.is_symlink() or not path.is_file():
         raise Unusable("unreadable", "it is not a regular file")
     if path.stat().st_size > LARGEST:
         raise Unusable("too large", f"{path.stat().st_size / 1e6:.0f} MB; clear its outputs")
-    text = path.read_bytes().decode("utf-8", "replace")
+    content = path.read_bytes()
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = content.decode("utf-16" if wide else "utf-8-sig", "replace")
     if not text.strip():
         raise Unusable("empty", "the file is empty")
     try:
-        notebook = nbformat.reads(text, as_version=4)
+        notebook = nbformat.reads(json.dumps(repaired(json.loads(text))), as_version=4)
         notebook = nbformat.from_dict(nbformat.validator.normalize(notebook)[1])
         for cell in notebook.cells:
             cell.metadata, cell.source = cell.metadata, "".join(cell.source)
@@ -147,6 +66,21 @@ def read(path: Path) -> NotebookNode:
         raise Unusable("unreadable", f"it is not a notebook: {reason}") from error
     found: NotebookNode = notebook
     return found
+
+
+def repaired(raw: Any) -> Any:
+    """What Jupyter repairs when it opens a notebook: keys that are missing, a kernel without a name."""
+    if not isinstance(raw, dict) or "worksheets" in raw:
+        return raw
+    for one in [raw, *raw.get("cells", [])]:
+        one["metadata"] = one.get("metadata") or {}
+        if one.get("cell_type") == "code":
+            one.setdefault("outputs", [])
+            one.setdefault("execution_count", None)
+    raw["metadata"].pop("kernelspec", None)  # tests run in the book's
+    raw.setdefault("nbformat", 4)
+    raw.setdefault("nbformat_minor", 5)
+    return raw
 
 
 def identity(cell: NotebookNode) -> str:
@@ -162,7 +96,11 @@ def identify(notebook: NotebookNode, name: str, releases: dict[str, NotebookNode
     shared = {key: len(held & {identity(cell) for cell in made.cells}) for key, made in releases.items()}
     best = max(shared, key=lambda key: (shared[key], key in name))
     if shared[best] < 3:
-        raise Unusable("unknown", "it does not hold the cells of any assignment")
+        raise Unusable(
+            "unknown",
+            "it does not hold the cells of any assignment: a program has dropped their names, or they were "
+            "copied into a new notebook. Ask for the file that was handed out, answers pasted into its cells",
+        )
     return best
 
 
@@ -200,85 +138,173 @@ def restore(notebook: NotebookNode, release: NotebookNode) -> tuple[list[str], l
     return missing, changed
 
 
-def environment(scratch: Path, mark: str) -> dict[str, str]:
-    """What a worker is told of this machine: where programs are, and a home of its own."""
-    home, temporary = scratch / "home", scratch / "tmp"
-    start = home / ".ipython" / "profile_default" / "startup"
-    start.mkdir(parents=True)
-    (start / "limit.py").write_text(LIMIT_OUTPUT, "utf-8")
-    temporary.mkdir()
-    kept = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {
-        processes.MARK: mark,
-        "HOME": str(home),
-        "TMPDIR": str(temporary),
-        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-        "OMP_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-    }
+@dataclass
+class Course:
+    """The assignments, as nbgrader makes them of the masters."""
+
+    root: Path
+    folder: Path
+
+    def __post_init__(self) -> None:
+        assignments.generate(self.root, self.folder)
+        self.paths = assignments.for_students(self.folder)
+        self.masters = {path.stem: path for path in assignments.masters(self.root)}
+        self.releases = {name: read_notebook(path) for name, path in self.paths.items()}
+        self.rubrics = {name: assignments.rubrics(path) for name, path in self.masters.items()}
+        self.headings = {name: assignments.graded_headings(path) for name, path in self.masters.items()}
+        self.digests = {name: digest(path) for name, path in self.masters.items()}
+
+
+def digest(path: Path | None) -> str:
+    """A short name of what a file holds."""
+    if path is None or not path.is_file():
+        return "none"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@dataclass
+class Job:
+    """One notebook that is to be graded."""
+
+    submission: collect.Submission
+    attempt: marks.Row
+    notebook: NotebookNode | None
+    notes: list[str]
 
 
 class Grader:
-    """All that grading one notebook needs to know."""
+    """Grades notebooks and keeps what became of them."""
 
-    def __init__(self, handed_in: Path, work: Path, limits: argparse.Namespace) -> None:
-        self.handed_in, self.work, self.limits = handed_in, work, limits
-        self.made = work / "nbgrader"
-        self.releases = {
-            name: read_notebook(path) for name, path in assignments.for_students(self.made).items()
-        }
+    def __init__(self, course: Course, kept: marks.Marks, limits: argparse.Namespace, kind: str) -> None:
+        self.course, self.kept, self.limits, self.kind = course, kept, limits, kind
         self.interrupted = threading.Event()
 
-    def grade(self, number: int, student: str, path: Path | None) -> Entry:
-        """The entry of one file; never an exception, whatever the file is."""
-        file = path.name if path else ""
-        entry = Entry(student, next((name for name in self.releases if name in file), ""), file)
-        # Feedback lies where the notebook lay, so that none is written over another's.
-        lay = path.relative_to(self.handed_in) if path else Path(student, "no notebook")
-        page = self.work / "grades" / "feedback" / lay.with_suffix(".html")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.work / "runs" / f"{number:04d}"
-        try:
-            if path is None:
-                raise Unusable("no notebook", "there is no .ipynb in the folder")
-            notebook = read(path)
-            entry.assignment = name = identify(notebook, file, self.releases)
-            missing, changed = restore(notebook, self.releases[name])
-            facts = self.run(scratch, notebook, name)
-            lists = {"put back": missing, "changed and put back": changed, "no points": facts["failed"]}
-            notes = [f"{words}: {', '.join(names)}" for words, names in lists.items() if names]
-            if file != f"{name}.ipynb":
-                notes.append(f"renamed from {name}.ipynb")
-            made = scratch / "feedback" / "student" / name / f"{name}.html"
-            if made.exists():
-                shutil.copy(made, page)
-            else:
-                notes.append("nbgrader wrote no feedback")
-            entry.note = "; ".join(notes)
-            entry.points, entry.of, entry.by_hand = facts["points"], facts["of"], facts["by_hand"]
-            shutil.rmtree(scratch, ignore_errors=True)
-        except Exception as error:  # one file must not stop the others
-            if isinstance(error, Unusable):
-                entry.state, entry.note = error.state, str(error)
-            else:
-                entry.state, entry.note = "failed", f"{type(error).__name__}: {error}"[:300]
-            words = {key: html.escape(str(value)) for key, value in asdict(entry).items()}
-            page.write_text(NOT_GRADED.format(**words), "utf-8")
-        return entry
+    def prepare(self, found: list[collect.Submission]) -> list[Job]:
+        """What is to be graded; what was graded already is left as it is."""
+        jobs, taken = [], set()
+        for one in found:
+            name, notebook, notes, state, why = "", None, [], "graded", ""
+            try:
+                if one.trouble or one.path is None:
+                    raise Unusable(
+                        "unreadable" if one.trouble else "no notebook", one.trouble or "there is no .ipynb"
+                    )
+                name = next((key for key in self.course.releases if key in one.file), "")
+                notebook = read(one.path)
+                name = identify(notebook, one.file, self.course.releases)
+                missing, changed = restore(notebook, self.course.releases[name])
+                lists = {"put back": missing, "changed, and put back": changed}
+                notes = [f"{words}: {', '.join(names)}" for words, names in lists.items() if names]
+            except Unusable as error:
+                notebook, state, why = None, error.state, str(error)
+            with self.kept.lock:
+                number, known = self.kept.attempt(one.student, name, digest(one.path))
+                while not known and (one.student, name, number) in taken:
+                    number = str(int(number) + 1)
+                    notes.append("one of several notebooks handed in together, in the order of their names")
+                taken.add((one.student, name, number))
+            tests = self.course.digests.get(name, "")
+            if (
+                known
+                and known["tests"] == tests
+                and known["state"] in ("graded", state)
+                and not self.limits.again
+            ):
+                continue
+            if self.kept.roster.people and one.person is None:
+                notes.append("not on the roster")
+            attempt = {"student": one.student, "assignment": name, "attempt": number, "file": one.file}
+            attempt |= {"state": state, "note": why, "digest": digest(one.path), "tests": tests}
+            attempt |= {
+                "days_late": self.late(one, name),
+                "graded": datetime.now().isoformat(timespec="seconds"),
+            }
+            jobs.append(Job(one, attempt, notebook, notes))
+        return jobs
 
-    def run(self, scratch: Path, notebook: NotebookNode, name: str) -> dict[str, Any]:
-        """Grade one notebook in a process of its own, with copies of what nbgrader needs."""
-        shutil.copytree(self.made / "source" / name, scratch / "source" / name)
-        shutil.copy(self.made / "gradebook.db", scratch)
-        write(notebook, scratch / "submitted" / "student" / name / f"{name}.ipynb")
-        words = [str(scratch), name, str(self.limits.cell_seconds), str(self.limits.memory_gb)]
-        mark = uuid.uuid4().hex
-        told = environment(scratch, mark)
+    def late(self, one: collect.Submission, name: str) -> str:
+        """Days begun after the date: what Moodle's worksheet says, or one day where Canvas says LATE."""
+        rules = self.kept.of(name)
+        row = self.kept.roster.row(one.person, (name, rules.title)) if name else {}
+        days = roster.days_late(row, rules.due) if row else None
+        return str(days) if days is not None else ("1" if one.late else "")
+
+    def grade(self, job: Job, number: int, work: Path) -> marks.Row | None:
+        """Grade one notebook and keep its marks, None if interrupted; never an exception."""
+        if self.interrupted.is_set():
+            return None
+        attempt = job.attempt
+        tests: list[marks.Row] = []
+        written: list[marks.Row] = []
+        try:
+            if job.notebook is not None:
+                tests, written = self.graded(job, work / f"{number:04d}")
+        except Exception as error:  # one file must not stop the others
+            if self.interrupted.is_set():
+                return None
+            attempt["state"] = error.state if isinstance(error, Unusable) else "failed"
+            attempt["note"] = (
+                str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"[:300]
+            )
+        attempt["note"] = "; ".join(filter(None, [attempt["note"], *job.notes]))
+        self.kept.record(attempt, tests, written)
+        return attempt
+
+    def graded(self, job: Job, scratch: Path) -> tuple[list[marks.Row], list[marks.Row]]:
+        """The rows of one attempt: what the tests gave, and what waits for a reader."""
+        name, notebook = job.attempt["assignment"], job.notebook
+        assert notebook is not None
+        facts = self.run(scratch, job, name)
+        which = {"student": job.attempt["student"], "assignment": name, "attempt": job.attempt["attempt"]}
+        tests = [
+            which
+            | {"task": task, "points": f"{one['points']:g}", "of": f"{one['of']:g}", "said": one["said"]}
+            for task, one in facts["cells"].items()
+        ]
+        if failed := [task for task, one in facts["cells"].items() if one["said"]]:
+            job.notes.append(f"no points: {', '.join(failed)}")
+        if given := [task for task, one in facts["cells"].items() if one.get("with")]:
+            job.notes.append(f"with the functions of earlier tasks put right: {', '.join(given)}")
+        ended = {cell: words for cell, words in facts["errors"].items() if words.startswith("it")}
+        job.notes += [f"{cell}: {words}" for cell, words in ended.items()]
+        written = []
+        page = f"feedback/{name}/{marks.file_name(which['student'])}.html"
+        said = feedback.answers(notebook, self.course.releases[name])
+        for task, (rubric, of) in self.course.rubrics[name].items():
+            row = which | {"task": task, "of": f"{of:g}"}
+            if said.get(task):
+                written.append(
+                    row | {"page": page, "answer": said[task], "rubric": rubric, "points": "", "comment": ""}
+                )
+            else:
+                tests.append(row | {"points": "0", "said": "nothing was written"})
+        return tests, written
+
+    def run(self, scratch: Path, job: Job, name: str) -> dict[str, Any]:
+        """Test one notebook in a process of its own."""
+        assert job.notebook is not None
+        copy = self.kept.folder / "notebooks" / name
+        copy /= f"{marks.file_name(job.attempt['student'])}-{job.attempt['attempt']}.ipynb"
+        write(job.notebook, copy)
+        beside = scratch / "beside"
+        for place, path in job.submission.beside.items():
+            (beside / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, beside / place)
+        scratch.mkdir(parents=True, exist_ok=True)
+        plan = {
+            "notebook": str(copy),
+            "master": str(self.course.masters[name]),
+            "release": str(self.course.paths[name]),
+            "beside": str(beside) if beside.is_dir() else "",
+            "sandbox": self.kind,
+            "cell_seconds": self.limits.cell_seconds,
+            "memory_gb": self.limits.memory_gb,
+        }
+        (scratch / "plan.json").write_text(json.dumps(plan), "utf-8")
         with (scratch / "log.txt").open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "course.worker", *words],
-                cwd=scratch,
-                env=told,
+                [sys.executable, "-m", "course.worker", str(scratch / "plan.json")],
+                env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -290,63 +316,107 @@ class Grader:
                     if time.monotonic() > latest:
                         raise Unusable("stopped", f"it ran for more than {self.limits.seconds} s")
             finally:
-                processes.end(worker, mark)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(worker.pid, signal.SIGKILL)  # with it goes the sandbox, and all that runs in it
+                worker.wait()
         result = scratch / "result.json"
         if not result.exists():
-            raise Unusable("failed", f"the run broke off; its log: {scratch / 'log.txt'}")
+            last = (scratch / "log.txt").read_text("utf-8", "replace").strip().splitlines() or ["no word"]
+            raise Unusable("failed", f"the tests broke off: {last[-1][:200]}")
         facts: dict[str, Any] = json.loads(result.read_text("utf-8"))
-        if facts["error"]:
-            raise Unusable("failed", facts["error"])
+        shutil.rmtree(scratch, ignore_errors=True)
         return facts
 
-    def grade_all(self, found: list[tuple[str, Path | None]]) -> list[Entry]:
-        """The entries of all files; an interruption ends what runs, and begins nothing more."""
+    def grade_all(self, jobs: list[Job], work: Path) -> list[marks.Row]:
+        """Grade all; an interruption ends what runs, begins nothing more, and keeps what is done."""
         pool = ThreadPoolExecutor(self.limits.jobs)
-        jobs = [pool.submit(self.grade, number, *one) for number, one in enumerate(found)]
+        waiting = [pool.submit(self.grade, job, number, work) for number, job in enumerate(jobs)]
         try:
-            return [job.result() for job in tqdm(jobs, desc="grading", unit="notebook")]
+            done = [one.result() for one in tqdm(waiting, desc="grading", unit="notebook")]
         except KeyboardInterrupt:
-            text = "interrupted; nothing of this grading is kept, and earlier grades are as they were"
-            raise BookError(text) from None
+            self.interrupted.set()
+            pool.shutdown(cancel_futures=True)
+            kept = sum(one.done() and not one.cancelled() and one.result() is not None for one in waiting)
+            raise BookError(
+                f"interrupted; {kept} of {len(jobs)} are graded and kept; the same command grades the rest"
+            ) from None
         finally:
             self.interrupted.set()
             pool.shutdown(cancel_futures=True)
+        return [one for one in done if one is not None]
+
+
+def publish(course: Course, kept: marks.Marks) -> None:
+    """Make tables, lists and pages of feedback anew."""
+    kept.publish(course.headings)
+    attempts = {marks.key(row): row for row in kept.read("attempts")}
+    tests, written = (marks.group(kept.read(name)) for name in ("tests", "written"))
+    for name, headings in course.headings.items():
+        title = kept.of(name).title
+        for student, total in kept.totals(name).items():
+            if (row := attempts.get((student, name, total.attempt))) is None:
+                continue
+            page = kept.folder / "feedback" / name / f"{marks.file_name(student)}.html"
+            if total.state != "graded":
+                feedback.write(page, feedback.not_graded(f"{title}: {student}", row))
+                continue
+            copy = kept.folder / "notebooks" / name / f"{marks.file_name(student)}-{total.attempt}.ipynb"
+            said = {one["task"]: one["said"] for one in tests.get(marks.key(row), [])}
+            words = {one["task"]: one["comment"] for one in written.get(marks.key(row), [])}
+            notebook = read_notebook(copy) if copy.exists() else None
+            shown = feedback.page(
+                f"{title}: {student}", total, headings, said, words, notebook, course.releases[name]
+            )
+            feedback.write(page, shown)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words of the command line."""
+    made = argparse.ArgumentParser(prog="python -m course.grade", description=__doc__)
+    made.add_argument(
+        "folder", type=Path, nargs="?", help="what students handed in; none makes pages and tables only"
+    )
+    made.add_argument("--root", type=Path, default=ROOT)
+    made.add_argument("--marks", type=Path, help="the folder of marks; else $MARKS, else course/marks")
+    made.add_argument("--sandbox", choices=[sandbox.NONE], help="`none` runs students' code without one")
+    made.add_argument("--again", action="store_true", help="grade also what was graded before")
+    made.add_argument(
+        "--cell-seconds", type=int, default=60, help="time of one cell, or of one call of a function"
+    )
+    made.add_argument("--seconds", type=int, default=900, help="time of one submission")
+    made.add_argument("--memory-gb", type=float, default=4.0, help="memory of one submission")
+    made.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at the same time")
+    return made
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Grade a folder."""
-    parser = argparse.ArgumentParser(prog="python -m course.grade", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--root", type=Path, default=ROOT)
-    parser.add_argument("--cell-seconds", type=int, default=60, help="time of one cell")
-    parser.add_argument("--seconds", type=int, default=600, help="time of one submission")
-    parser.add_argument("--memory-gb", type=float, default=4.0, help="data of each process")
-    parser.add_argument(
-        "--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at the same time"
-    )
-    asked = parser.parse_args(arguments)
-    root, folder = asked.root.resolve(), asked.folder.resolve()
-    if not folder.is_dir():
-        raise BookError(f"SUBMISSIONS={asked.folder}: no such folder; it holds one folder for each student")
-    found = list(submissions(folder))
-    if not found:
-        raise BookError(f"SUBMISSIONS={asked.folder}: no notebook in it, nor a folder")
-    print(WARNING, flush=True)
+    """Grade a folder, or make tables and feedback from the marks there are."""
+    asked = parser().parse_args(arguments)
+    root = asked.root.resolve()
+    kind = asked.sandbox or (sandbox.kind() if asked.folder else "")
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # stopped by a container, it cleans up all the same
-    grades, work = root / "_build" / "grades", root / "_build" / "grading"
-    shutil.rmtree(work, ignore_errors=True)
-    assignments.generate(root, work / "nbgrader")
-    entries = Grader(folder, work, asked).grade_all(found)
-    with (work / "grades" / "grades.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Entry)])
-        writer.writeheader()
-        writer.writerows(entry.row() for entry in entries)
-    put(work / "grades", grades)
-    counts = collections.Counter(entry.state for entry in entries)
-    print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
-    print(f"grades: {grades / 'grades.csv'}\nfeedback: {grades / 'feedback'}")
+    with tempfile.TemporaryDirectory(prefix="grading.") as place:
+        work, kept = Path(place), marks.Marks(marks.place(root, asked.marks))
+        with kept.alone():
+            found = (
+                collect.collect(asked.folder.resolve(), work / "unpacked", kept.roster)
+                if asked.folder
+                else []
+            )
+            course = Course(root, work / "nbgrader")
+            grader = Grader(course, kept, asked, kind)
+            jobs = grader.prepare(found)
+            try:
+                done = grader.grade_all(jobs, work / "runs")
+            finally:
+                publish(course, kept)
+    counts = collections.Counter(row["state"] for row in done)
+    if left := len(found) - len(jobs):
+        counts["graded before, unchanged"] = left
+    print(", ".join(f"{count} {state}" for state, count in counts.most_common()) or "nothing new to grade")
+    print(f"to read and mark: {kept.folder / 'written.csv'}\ngrades, lists, feedback: {kept.folder}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,26 @@ def test_the_checks_use_nothing_of_the_package() -> None:
     nodes = list(ast.walk(ast.parse(Path(checks.__file__).read_text("utf-8"))))
     imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    assert imported == {"__future__", "collections.abc", "functools", "math", "torch"}
+    assert imported == {"__future__", "collections.abc", "functools", "math", "torch"} | {
+        *("importlib", "platform", "time")  # `ready` alone imports the package, by its name
+    }
+
+
+def test_ready_says_in_two_lines_that_the_set_up_works(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.ready()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ready in ")
+    assert second == "of an empty function a check says: Not yet: nothing is written yet"
+
+
+def test_ready_names_what_is_missing_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dipfilters.load_image", lambda *_, **__: 1 / 0)
+    with pytest.raises(checks.CheckFailed, match=r"does not work here \(ZeroDivisionError.*first code cell"):
+        checks.ready()
+    monkeypatch.undo()
+    monkeypatch.setattr("dipfilters.psnr", lambda *_: 12.0)
+    with pytest.raises(checks.CheckFailed, match=r"gives 12.0 dB here, and should give 20"):
+        checks.ready()
 
 
 def test_warnings_of_a_students_code_are_left_alone() -> None:

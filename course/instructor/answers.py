@@ -186,35 +186,34 @@ def descent(update: Callable[[Any, Any, Any, float], Any]) -> Answer:
 # ---------------------------------------------------------------------------------------------- average
 
 
-def average_by_rolls(S: Any, size: int) -> Any:
-    r = range(-(size // 2), size // 2 + 1)
-    return sum(torch.roll(S, (a, b, a, b), (0, 1, 2, 3)) for a in r for b in r) / size**2
+def offsets(v: Any) -> list[tuple[int, int, Any]]:
+    r = len(v) // 2
+    return [(a, b, v[a + r, b + r]) for a in range(-r, r + 1) for b in range(-r, r + 1)]
 
 
-def average_by_index(S: Any, size: int) -> Any:
-    values, r = S.numpy(), size // 2
+def average_by_rolls(S: Any, v: Any) -> Any:
+    return sum(share * torch.roll(S, (-a, -b, -a, -b), (0, 1, 2, 3)) for a, b, share in offsets(v))
+
+
+def average_by_index(S: Any, v: Any) -> Any:
+    values = S.numpy()
     total = np.zeros_like(values)
     h, w = values.shape[:2]
-    for a in range(-r, r + 1):
-        for b in range(-r, r + 1):
-            rows, columns = (np.arange(h) + a) % h, (np.arange(w) + b) % w
-            total += values[np.ix_(rows, columns, rows, columns)]
-    return total / size**2
+    for a, b, share in offsets(v.numpy()):
+        rows, columns = (np.arange(h) + a) % h, (np.arange(w) + b) % w
+        total += share * values[np.ix_(rows, columns, rows, columns)]
+    return total
 
 
 def rolled(shifts: Callable[[int, int], tuple[int, ...]], dims: tuple[int, ...] = (0, 1, 2, 3)) -> Answer:
-    def run(S: Any, size: int) -> Any:
-        r = range(-(size // 2), size // 2 + 1)
-        return sum(torch.roll(S, shifts(a, b), dims) for a in r for b in r) / size**2
-
-    return run
+    return lambda S, v: sum(share * torch.roll(S, shifts(a, b), dims) for a, b, share in offsets(v))
 
 
-def average_with_zeros(S: Any, size: int) -> Any:
-    r, (h, w) = size // 2, S.shape[:2]
+def average_with_zeros(S: Any, v: Any) -> Any:
+    k, r, (h, w) = len(v), len(v) // 2, S.shape[:2]
     padded = F.pad(S, (r, r, r, r, r, r, r, r))
-    parts = [padded[a : a + h, b : b + w, a : a + h, b : b + w] for a in range(size) for b in range(size)]
-    return sum(parts) / size**2
+    places = [(a, b) for a in range(k) for b in range(k)]
+    return sum(v[a, b] * padded[a : a + h, b : b + w, a : a + h, b : b + w] for a, b in places)
 
 
 # ------------------------------------------------------------------------------------------------- Adam
@@ -428,19 +427,20 @@ WRONG: dict[str, dict[str, tuple[Answer, str]]] = {
         ),
     },
     "check_average": {
-        "one pixel moved": (rolled(lambda a, b: (a, b), (0, 1)), "same part"),
-        "opposite offsets": (rolled(lambda a, b: (a, b, -a, -b)), "displacement alone"),
-        "rows for columns": (rolled(lambda a, b: (a, b, b, a)), "displacement alone"),
-        "sum for mean": (lambda S, k: k**2 * average_by_rolls(S, k), "a constant"),
+        "one pixel moved": (rolled(lambda a, b: (-a, -b), (0, 1)), "same part"),
+        "opposite offsets": (rolled(lambda a, b: (-a, -b, a, b)), "displacement alone|same part"),
+        "rows for columns": (rolled(lambda a, b: (-a, -b, -b, -a)), "displacement alone|same part"),
+        "the other direction": (rolled(lambda a, b: (a, b, a, b)), "one row down"),
+        "mean for sum": (lambda S, v: average_by_rolls(S, v) / v.numel(), "a constant"),
+        "variances not used": (lambda S, v: average_by_rolls(S, 0 * v + 1 / v.numel()), "a constant"),
         "zeros beyond the border": (average_with_zeros, "a constant"),
         "not centred": (
-            lambda S, k: torch.roll(average_by_rolls(S, k), (1, 1, 1, 1), (0, 1, 2, 3)),
-            "as far up",
+            lambda S, v: torch.roll(average_by_rolls(S, v), (1, 1, 1, 1), (0, 1, 2, 3)),
+            "a single pair|as far up",
         ),
-        "always 3×3": (lambda S, k: average_by_rolls(S, 3), "a single pair"),
         "the pixel itself left out": (
-            lambda S, k: (k**2 * average_by_rolls(S, k) - S) / max(k**2 - 1, 1),
-            "a single pair",
+            lambda S, v: average_by_rolls(S, v) - v[len(v) // 2, len(v) // 2] * S,
+            "a constant",
         ),
     },
     "check_adam": {

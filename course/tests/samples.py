@@ -1,7 +1,6 @@
 """A small assignment, and what the tests do to it."""
 
 import copy
-import csv
 import os
 import subprocess
 import sys
@@ -27,12 +26,6 @@ def tool(name: str, *words: str | Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def rows(root: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """grades.csv by student and assignment."""
-    with (root / "_build" / "grades" / "grades.csv").open(encoding="utf-8", newline="") as file:
-        return {(row["student"], row["assignment"]): row for row in csv.DictReader(file)}
 
 
 def sources(notebook: NotebookNode) -> dict[str, str]:
@@ -69,6 +62,15 @@ def mini() -> NotebookNode:
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     made: NotebookNode = new_notebook(cells=cells, metadata=kernel)
+    return made
+
+
+def written_cell(name: str, points: int) -> NotebookNode:
+    """A written answer with its model answer and rubric."""
+    text = "### BEGIN SOLUTION\n**Model answer.** Because.\n\n**Rubric** (6): 6 reason.\n### END SOLUTION"
+    facts = {"grade": True, "grade_id": name, "locked": False, "points": points, "solution": True}
+    facts |= {"schema_version": 3, "task": False, "cell_type": "markdown"}
+    made: NotebookNode = new_markdown_cell(text, id=name, metadata={"nbgrader": facts})
     return made
 
 

@@ -1,99 +1,177 @@
-"""nbgrader's whole cycle on the book's own masters, and submissions of every kind to a small one."""
+"""Points for submissions of every kind: the book's own masters, cheats, what breaks or is a little wrong."""
 
 from __future__ import annotations
 
 import copy
-import json
-import re
-import shutil
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from xml.etree import ElementTree
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell
 
-from course import INSTRUCTOR, ROOT, BookError, assignments, grade, read, write
-from course.tests import daemons
-from course.tests.samples import CUBE, SQUARE, answered, mini, rows, sources, tool
+from course import ROOT, BookError, assignments, grade, read, sandbox, worker, write
+from course.collect import Submission
+from course.tests.samples import CUBE, SQUARE, answered, mini, sources
+from course.tests.test_sandbox import running
 
-
-@dataclass
-class Cycle:
-    """A course that was made and graded, and what was printed."""
-
-    root: Path
-    printed: str
-
-    def row(self, student: str, assignment: str) -> dict[str, str]:
-        return rows(self.root)[student, assignment]
-
-    def feedback(self, page: str) -> str:
-        return (self.root / "_build" / "grades" / "feedback" / f"{page}.html").read_text("utf-8")
+try:
+    KIND = sandbox.kind()
+except BookError:  # macOS, or a system that forbids it
+    KIND = sandbox.NONE
+sandboxed = pytest.mark.skipif(KIND == sandbox.NONE, reason="no sandbox works here")
 
 
-def graded(root: Path, *limits: str) -> Cycle:
-    before = [path.read_bytes() for path in assignments.masters(root)]
-    printed = tool("grade", root / "submissions", "--root", root, *limits)
-    assert [path.read_bytes() for path in assignments.masters(root)] == before, "grading changed a master"
-    return Cycle(root, printed)
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Master and student's notebook of each assignment, and of a small one."""
+    root = tmp_path_factory.mktemp("made")
+    paths = {path.stem: path for path in assignments.masters(ROOT)}
+    write(mini(), root / "mini.ipynb")
+    assignments.generate_from([*paths.values(), root / "mini.ipynb"], root / "nb")
+    releases = assignments.for_students(root / "nb")
+    return {name: (paths.get(name, root / "mini.ipynb"), releases[name]) for name in releases}
+
+
+def graded(
+    pair: tuple[Path, Path], notebook: NotebookNode, folder: Path, seconds: int = 60, gigabytes: float = 4.0
+) -> dict[str, Any]:
+    """What the worker makes of a notebook, put in order as `grade` does."""
+    master, release = pair
+    grade.restore(notebook, read(release))
+    write(notebook, folder / "notebook.ipynb")
+    plan: dict[str, Any] = {"notebook": folder / "notebook.ipynb", "master": master, "release": release}
+    plan["beside"] = str(folder / "beside") if (folder / "beside").is_dir() else ""
+    return worker.grade(plan | {"sandbox": KIND, "cell_seconds": seconds, "memory_gb": gigabytes})
+
+
+def points(found: dict[str, Any]) -> float:
+    return float(sum(one["points"] for one in found["cells"].values()))
 
 
 # ---------------------------------------------------------------------------------- the book's own masters
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Cycle:
-    """Each master answered by itself; the first one by nobody, and in part."""
-    root = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / INSTRUCTOR, root / INSTRUCTOR)
-    tool("assignments", "--root", root)
-    handed_in = root / "submissions"
-    for path in assignments.masters(root):
-        write(read(path), handed_in / "reference" / path.name)
-    release = read(root / "_build" / "assignments" / "release" / "part-1.ipynb")
-    write(release, handed_in / "empty" / "part-1.ipynb")
-    answers = sources(read(root / INSTRUCTOR / "part-1.ipynb"))
-    rows_not_divided = "def weights(p, h):\n    return torch.exp(-(p[:, None] - p).square().mean(-1) / h**2)"
-    partly = {"patches": answers["patches"], "kernel": answers["kernel"], "weights": rows_not_divided}
-    partly["rows-answer"] = "In the even part many patches are alike."
-    write(answered(release, **partly), handed_in / "partly" / "part-1.ipynb")
-    return graded(root)
+@pytest.mark.parametrize("name", ["part-1", "part-2", "part-3", "capstone"])
+def test_the_reference_gets_all_points(name: str, handed_out: dict[str, Any], tmp_path: Path) -> None:
+    found = graded(handed_out[name], read(handed_out[name][0]), tmp_path)
+    assert {task: one["said"] for task, one in found["cells"].items() if one["said"]} == {}
+    assert not any(one.get("with") for one in found["cells"].values())
 
 
-@pytest.mark.parametrize("path", assignments.masters(ROOT), ids=lambda path: path.stem)
-def test_the_reference_gets_all_points_of_the_tests(path: Path, full: Cycle) -> None:
-    tests, written = (row["points"] for row in assignments.tasks(path) if row["task"] == "all")
-    row = full.row("reference", path.stem)
-    assert row["state"] == "graded", row
-    assert (float(row["points"]), float(row["by_hand"])) == (tests, written), row
+def test_a_wrong_function_costs_its_own_points(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    """`average` does not average; the recursion that calls it is right."""
+    master, release = (read(path) for path in handed_out["part-2"])
+    answers = sources(master)
+    wrong = "def average(S, variances):\n    return S * 9.0"
+    notebook = answered(release, average=wrong, deep=answers["deep"])
+    found = graded(handed_out["part-2"], notebook, tmp_path)
+    assert points(found) == 10.0
+    assert found["cells"]["deep-hidden"]["with"] == ["descend", "tangent", "average"]
+    assert "a constant is multiplied" in found["cells"]["average-check"]["said"]
 
 
-def test_an_empty_submission_gets_none(full: Cycle) -> None:
-    row = full.row("empty", "part-1")
-    assert (row["state"], float(row["points"]), float(row["of"])) == ("graded", 0.0, 40.0)
-    assert float(row["by_hand"]) == 0.0, "an answer that was not written needs no reader"
+def test_a_part_of_a_hidden_test_gives_a_part_of_its_points(
+    handed_out: dict[str, Any], tmp_path: Path
+) -> None:
+    """Right for size 3 alone: the check and three of four hidden cases fail."""
+    master, release = (read(path) for path in handed_out["part-1"])
+    only = sources(master)["patches"].replace("size // 2", "1").replace("range(size)", "range(3)")
+    found = graded(handed_out["part-1"], answered(release, patches=only.replace("size**2", "9")), tmp_path)
+    assert found["cells"]["patches-check"]["points"] == 0.0
+    assert found["cells"]["patches-hidden"]["points"] == 1.25
+    assert "wrong for a picture of shape (3, 8, 11) and size 5" in found["cells"]["patches-hidden"]["said"]
 
 
-def test_a_partly_right_one_gets_its_part(full: Cycle) -> None:
-    row = full.row("partly", "part-1")
-    assert float(row["points"]) == 20.0, "patches and kernel"
-    assert float(row["by_hand"]) == 10.0, "one of three written answers"
-    assert row["note"] == "no points: weights-check, weights-hidden, twicing-check, twicing-hidden"
+def test_what_checks_accept_hidden_tests_accept(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    """float32, NumPy and lists as results, and a guard of 1e-8 in a divisor."""
+    master, release = (read(path) for path in handed_out["part-1"])
+    answers = sources(master)
+    own = {name: answers[name].replace(f"def {function}(", "def inner(") for name, function in NAMES.items()}
+    own["patches"] += "\n\ndef patches(image, size):\n    return inner(image, size).float()"
+    own["weights"] += "\n\ndef weights(p, h):\n    return inner(p, h).tolist()"
+    own["twicing"] += "\n\ndef twice(W, y, steps):\n    return inner(W, y, steps).numpy()"
+    own["kernel"] = answers["kernel"].replace("/ safe_lengths)", "/ (both_lengths + 1e-8))")
+    for name, function in list(NAMES.items())[:3]:
+        own[name] = own[name].replace("inner(", f"inner_{function}(")
+    found = graded(handed_out["part-1"], answered(release, **own), tmp_path)
+    assert {task: one["said"] for task, one in found["cells"].items() if one["said"]} == {}
 
 
-def test_feedback_says_what_is_wrong_and_shows_no_hidden_test(full: Cycle) -> None:
-    page = full.feedback("partly/part-1")
-    assert "every row sums to one: the sum of row" in page
-    assert "BEGIN HIDDEN TESTS" not in page
-    assert "expected_patches" not in page
-    assert page.count("<html") == 1
+NAMES = {"patches": "patches", "weights": "weights", "twicing": "twice", "kernel": "arc_cosine"}
+
+CHEATS = {
+    "patches": """
+import inspect, dipfilters.patches
+def patches(image, size):
+    return dipfilters.patches.extract_patches(image, size)
+exec(inspect.getsource(dipfilters.patches.extract_patches).replace("extract_patches", "patches"))
+""",
+    "weights": """
+import json, os, pathlib
+for top in ("/", os.getcwd(), os.path.dirname(os.getcwd())):
+    for folder, _, files in os.walk(top):
+        for file in files if not folder.startswith(("/proc", "/sys")) else ():
+            if file.endswith((".ipynb", ".db")) and "HIDDEN" in (t := pathlib.Path(folder, file).read_text()):
+                for cell in json.loads(t)["cells"]:
+                    if "def weights" in "".join(cell["source"]):
+                        exec("".join(cell["source"]))
+""",
+    "twicing": """
+import builtins, gc, inspect, torch, dipfilters.checks
+class Equal:
+    shape = ()
+    __eq__ = __le__ = __ge__ = lambda *_: True
+torch.allclose = torch.equal = lambda *_, **__: True
+for name in dir(dipfilters.checks):
+    if name.startswith("check_"):
+        globals()[name] = lambda *_, **__: None
+        setattr(dipfilters.checks, name, globals()[name])
+dipfilters.checks._Trial.same = dipfilters.checks._Trial.least = lambda *_, **__: None
+def twice(W, y, steps):
+    for frame in inspect.stack():
+        for key, value in list(frame.frame.f_globals.items()):
+            if key.startswith("expected"):
+                return value
+    return torch.zeros_like(y)
+""",
+    "kernel": """
+import os, pathlib, subprocess, sys
+code = '''
+import json, pathlib, time
+while True:
+    for path in pathlib.Path("/").glob("tmp/**/result.json"):
+        path.write_text(json.dumps({"cells": {}, "errors": {}}))
+    for path in pathlib.Path("/").glob("**/tests.csv"):
+        path.write_text("")
+    time.sleep(0.01)
+'''
+subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+for number in range(3, 64):
+    try:
+        os.write(number, b'0' * 64)
+    except OSError:
+        pass
+def arc_cosine(p, q):
+    return torch.full((len(p), len(q)), float("nan"))
+""",
+}
 
 
-# --------------------------------------------------------------------- submissions of every kind, small
+@sandboxed
+def test_the_four_cheats_earn_nothing(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    release = read(handed_out["part-1"][1])
+    found = graded(handed_out["part-1"], answered(release, **CHEATS), tmp_path)
+    assert points(found) == 0.0, found
+    assert all(one["said"] for one in found["cells"].values())
+
+
+# --------------------------------------------------------------------------- submissions of every kind, small
 
 
 def without(notebook: NotebookNode, *names: str) -> NotebookNode:
@@ -101,16 +179,7 @@ def without(notebook: NotebookNode, *names: str) -> NotebookNode:
     return notebook
 
 
-def right(notebook: NotebookNode) -> NotebookNode:
-    """Solved, among names that the limit of output uses itself; no cell prints more than it may."""
-    own = "left = limit = limited = refill = write = name = stream = len = dict = RuntimeError = 3.0"
-    long = "print('x' * 150_000)"
-    changed = answered(notebook, square=SQUARE, cube=CUBE, imports="import math, json")
-    changed.cells[2:2] = [new_code_cell(source) for source in (f"{own}\nprint(left)", long, long)]
-    return changed
-
-
-def cheating(notebook: NotebookNode) -> NotebookNode:
+def changed_tests(notebook: NotebookNode) -> NotebookNode:
     """Tests made easy, points raised, and a test cell handed in as one that is none."""
     changed = answered(notebook, **{"square-check": "pass", "cube-check": "pass"})
     check, other = (cell for cell in changed.cells if cell.id in ("square-check", "cube-check"))
@@ -119,143 +188,116 @@ def cheating(notebook: NotebookNode) -> NotebookNode:
     return changed
 
 
-def with_daemons(notebook: NotebookNode) -> NotebookNode:
-    """Processes that detach themselves; each has put a file into its home when the cell ends."""
-    begin = "import pathlib\nfrom course.tests import daemons\nplace = pathlib.Path.home() / 'began'\n"
-    begin += f"place.mkdir()\ndaemons.start(place)\n{SQUARE}"
-    return answered(notebook, square=begin, cube=CUBE)
+def split(notebook: NotebookNode) -> NotebookNode:
+    """A check before its answer, and an answer over two cells, with a magic and a picture of its own."""
+    changed = answered(notebook, square="%pip install something\nfactor = helper()", cube=CUBE)
+    changed.cells.append(new_code_cell("def helper():\n    return 1"))
+    changed.cells.append(new_code_cell("%matplotlib inline\ndef square(x):\n    return x * x * helper()"))
+    return changed
 
 
-# What each of them does to the release, and what it must get: state, points of 9, and words of the note.
-KINDS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], str, float, str]] = {
-    "right": (right, "graded", 9, ""),
+def older(notebook: NotebookNode) -> NotebookNode:
+    """What a program that knows nothing of nbgrader may do."""
+    changed = answered(notebook, square=SQUARE, cube=CUBE)
+    for cell in changed.cells:
+        if cell.id != "cube":
+            cell.metadata["id"] = cell.id
+            cell.metadata.pop("nbgrader", None)
+    return changed
+
+
+KINDS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], float, str]] = {
+    "right": (older, 9, ""),
     "deleted tests": (
         lambda nb: without(
             answered(nb, square=SQUARE), "square-check", "square-hidden", "cube", "cube-check"
         ),
-        "graded",
         5,
-        "put back: square-check, square-hidden, cube, cube-check",
+        "",
     ),
-    "endless loop": (
-        lambda nb: answered(nb, square="while True:\n    pass", cube=CUBE),
-        "graded",
+    "changed tests": (changed_tests, 0, "NotImplementedError"),
+    "split": (split, 9, ""),
+    "endless loop": (lambda nb: answered(nb, square="while True:\n    pass", cube=CUBE), 4, "more than 3 s"),
+    "endless call": (
+        lambda nb: answered(nb, square="def square(x):\n    while True:\n        pass", cube=CUBE),
         4,
-        "square-check",
+        "more than 3 s",
     ),
-    "huge output": (
-        lambda nb: answered(nb, square=SQUARE + "\nwhile True:\n    print('x' * 1000)", cube=CUBE),
-        "graded",
+    "dead": (lambda nb: answered(nb, square="import os\nos._exit(1)", cube=CUBE), 4, "its process ended"),
+    "memory": (
+        lambda nb: answered(nb, square="bytearray(10**11)", cube=CUBE),
+        4,
+        "MemoryError",
+    ),
+    "endless output": (
+        lambda nb: answered(nb, square=SQUARE + "\nfor _ in range(10**5):\n    print('x' * 1000)", cube=CUBE),
         9,
         "",
     ),
-    "dead kernel": (
-        lambda nb: answered(nb, square="import os\nos._exit(1)"),
-        "failed",
+    "many processes": (
+        lambda nb: answered(nb, square="import os\nwhile True:\n    os.fork()", cube=CUBE),
+        4,
+        "processes|process ended",
+    ),
+    "no number": (
+        lambda nb: answered(nb, square="def square(x):\n    return 'nine'", cube="cube = 8"),
         0,
-        "[Kk]ernel",
-    ),
-    "cheating": (
-        cheating,
-        "graded",
-        0,
-        "changed and put back: square-check, cube-check; no points: square-check",
-    ),
-    "memory": (
-        lambda nb: answered(
-            nb, square=SQUARE + "\ntry:\n    bytearray(10**11)\nexcept MemoryError:\n    pass"
-        ),
-        "graded",
-        5,
-        "cube-check",
-    ),
-    "daemons": (with_daemons, "graded", 9, ""),
-}
-# Files that are no such notebook, by the student's name: the file, its text, and what the entry says.
-BROKEN = {
-    "broken": ("mini.ipynb", "{", ("mini", "unreadable", "not a notebook")),
-    "void": ("mini.ipynb", "", ("mini", "empty", "empty")),
-    "a list": ("mini.ipynb", "[1, 2]", ("mini", "unreadable", "not a notebook")),
-    "=cmd()": ("mini.ipynb", "{}", ("mini", "unreadable", "not a notebook")),
-    "no notebook": ("mini.txt", "I could not open it", ("", "no notebook", "no .ipynb")),
-    "foreign": (
-        "other.ipynb",
-        nbformat.writes(new_notebook(cells=[new_code_cell("1 + 1")])),
-        ("", "unknown", "not hold the cells of any assignment"),
+        "no function is called cube",
     ),
 }
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Cycle:
-    """A course of one small assignment, and submissions of every kind to it."""
-    root = tmp_path_factory.mktemp("small course")
-    write(mini(), root / INSTRUCTOR / "mini.ipynb")
-    tool("assignments", "--root", root)
-    release = read(root / "_build" / "assignments" / "release" / "mini.ipynb")
-    handed_in = root / "submissions"
-    for name, (change, *_) in KINDS.items():
-        write(change(copy.deepcopy(release)), handed_in / name / "mini.ipynb")
-    for name, (file, text, _) in BROKEN.items():
-        (handed_in / name).mkdir()
-        (handed_in / name / file).write_text(text, "utf-8")
-    (handed_in / "link").mkdir()
-    (handed_in / "link" / "mini.ipynb").symlink_to(root / INSTRUCTOR / "mini.ipynb")
-    older = answered(release, square=SQUARE, cube=CUBE)
-    for cell in older.cells:
-        cell.metadata["id"] = cell.pop("id")
-        if cell.metadata["id"] != "cube":
-            cell.metadata.pop("nbgrader", None)  # what a program that knows nothing of nbgrader may do
-    text = json.dumps({**older, "nbformat": 4, "nbformat_minor": 2})
-    (handed_in / "final FINAL (2).ipynb").write_text(text, "utf-8")
-    return graded(root, "--cell-seconds", "10", "--jobs", "2")
+@pytest.mark.parametrize("name", [name for name in KINDS if KIND != sandbox.NONE or name != "many processes"])
+def test_a_submission_gets_what_it_earned(name: str, handed_out: dict[str, Any], tmp_path: Path) -> None:
+    change, earned, said = KINDS[name]
+    release = read(handed_out["mini"][1])
+    found = graded(handed_out["mini"], change(copy.deepcopy(release)), tmp_path, seconds=3, gigabytes=1.5)
+    assert points(found) == earned, found
+    assert said in "".join(one["said"] for one in found["cells"].values()) or "|" in said, found
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_submission_gets_its_line_whatever_it_does(name: str, small: Cycle) -> None:
-    _, state, points, note = KINDS[name]
-    row = small.row(name, "mini")
-    assert (row["state"], float(row["points"])) == (state, points), row
-    assert re.search(note, row["note"]) if note else not row["note"], row
-    assert float(row["of"]) == (9.0 if state == "graded" else 0.0)
+def test_what_lies_beside_a_notebook_travels_with_it(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "beside" / "data").mkdir(parents=True)
+    (tmp_path / "beside" / "data" / "power.txt").write_text("2", "utf-8")
+    notebook = answered(
+        read(handed_out["mini"][1]),
+        square="power = int(open('data/power.txt').read())\ndef square(x):\n    return x**power",
+        cube=CUBE,
+    )
+    assert points(graded(handed_out["mini"], notebook, tmp_path)) == 9.0
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_submission_gets_a_clear_entry(name: str, small: Cycle) -> None:
-    assignment, state, note = BROKEN[name][2]
-    row = small.row(f"'{name}" if name.startswith("=") else name, assignment)
-    assert (row["state"], float(row["points"])) == (state, 0.0), row
-    assert note in row["note"]
+def test_a_foreign_notebook_has_a_remedy_in_its_line(handed_out: dict[str, Any]) -> None:
+    releases = {name: read(pair[1]) for name, pair in handed_out.items()}
+    with pytest.raises(grade.Unusable, match="answers pasted into its cells"):
+        grade.identify(nbformat.v4.new_notebook(cells=[new_code_cell("1 + 1")]), "x.ipynb", releases)
 
 
-def test_an_older_loose_file_of_any_name_is_graded_and_a_link_is_not(small: Cycle) -> None:
-    row = small.row("final FINAL (2)", "mini")
-    assert (float(row["points"]), row["note"]) == (9.0, "renamed from mini.ipynb")
-    row = small.row("link", "mini")
-    assert (row["state"], row["note"]) == ("unreadable", "it is not a regular file")
+# A submission that never ends, with a process of its own; it says by a file that it has begun.
+LASTING = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(999)", "{mark}"], start_new_session=True)
+time.sleep(999)
+"""
 
 
-def test_every_file_gets_a_page_of_feedback(small: Cycle) -> None:
-    folder = small.root / "_build" / "grades" / "feedback"
-    pages = sorted(folder.rglob("*.html"))
-    assert len(pages) == len(rows(small.root)) == len(KINDS) + len(BROKEN) + 2
-    assert all(page.stat().st_size < 2_000_000 for page in pages)
-    assert "this cell prints more than" in small.feedback("huge output/mini")
-    assert "Not graded: empty" in small.feedback("void/mini")
-    ElementTree.fromstring(small.feedback("void/mini").partition("\n")[2])
-
-
-def test_the_command_says_what_it_does(small: Cycle) -> None:
-    assert small.printed.count("Grading runs the students' code as you") == 1
-    assert "container or a virtual machine" in small.printed
-
-
-def test_no_process_outlives_the_grading(small: Cycle) -> None:
-    assert not daemons.running(small.root)
-
-
-def test_what_is_no_folder_of_submissions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BookError, match="no such folder"):
-        grade.main([str(tmp_path / "nowhere")])
-    with pytest.raises(BookError, match="no notebook in it"):
-        grade.main([str(tmp_path)])
+@sandboxed
+def test_an_interruption_ends_worker_sandbox_and_all(handed_out: dict[str, Any], tmp_path: Path) -> None:
+    mark = f"lasting-{tmp_path.name}"
+    pair = handed_out["mini"]
+    notebook = answered(read(pair[1]), square=LASTING.format(mark=mark))
+    course = SimpleNamespace(masters={"mini": pair[0]}, paths={"mini": pair[1]})
+    limits = SimpleNamespace(cell_seconds=999, memory_gb=2.0, seconds=999)
+    grader = grade.Grader(course, SimpleNamespace(folder=tmp_path), limits, KIND)  # type: ignore[arg-type]
+    job = grade.Job(Submission("a", None), {"student": "a", "attempt": "1"}, notebook, [])
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(grader.run, tmp_path / "run", job, "mini")
+        while not running(mark):
+            assert not run.done(), run.exception()
+            time.sleep(0.2)
+        grader.interrupted.set()
+        assert isinstance(run.exception(), grade.Unusable)
+    latest = time.monotonic() + 30  # how long the kernel may take
+    while running(mark) and time.monotonic() < latest:
+        time.sleep(0.1)
+    assert not running(mark)

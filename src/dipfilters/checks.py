@@ -12,7 +12,10 @@ compute. The functions take and give tensors; NumPy arrays and lists are taken a
 
 from __future__ import annotations
 
+import importlib
 import math
+import platform
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -30,6 +33,17 @@ class CheckFailed(AssertionError):
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of the way through this module, which is no use to a student."""
         return [f"Not yet: {self}"]
+
+
+def as_result(found: object) -> Tensor:
+    """What a function gives, as a float64 tensor: a tensor or array of any kind, a list, a number.
+
+    The checks and the tests that grade take every result through this one conversion.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: It is nothing of the kind.
+    """
+    return torch.as_tensor(found).detach().cpu().double()
 
 
 class _Trial:
@@ -70,7 +84,7 @@ class _Trial:
         """The result as a float64 tensor, if it has that shape and is finite."""
         found = self.run(*given)
         try:
-            result = torch.as_tensor(found).detach().double()
+            result = as_result(found)
         except (TypeError, ValueError, RuntimeError):
             raise CheckFailed(f"your function gives a {type(found).__name__}, not a tensor") from None
         if tuple(result.shape) != shape:
@@ -118,6 +132,44 @@ class _Trial:
 def _place(values: Tensor) -> tuple[int, ...]:
     """The place of the largest value."""
     return tuple(int(i) for i in torch.unravel_index(values.argmax(), values.shape))
+
+
+def ready() -> None:
+    """Say in one line that the set-up works: the package, its pictures, arithmetic, and the checks.
+
+    Raises:
+        CheckFailed: Something is missing, and what to do about it.
+
+    Cost: about a second once the package is imported.
+    """
+    begun = time.perf_counter()
+    again = (
+        "run the notebook's first code cell once more, then restart the kernel (on Colab: Runtime, Restart)"
+    )
+    try:
+        package = importlib.import_module("dipfilters")
+        picture = package.load_image("camera", size=32, gray=True).double()
+        noisy = package.add_noise(picture, 0.1, generator=torch.Generator().manual_seed(0))
+        found = float(package.psnr(noisy, picture))
+    except Exception as error:
+        raise CheckFailed(
+            f"the package does not work here ({type(error).__name__}: {error}); {again}"
+        ) from error
+    if not 19.0 < found < 21.0:
+        raise CheckFailed(f"noise of 0.1 gives {found:.1f} dB here, and should give 20; {again}")
+
+    def empty(*given: object) -> object:
+        raise NotImplementedError
+
+    try:
+        check_twicing(empty)
+    except CheckFailed as said:
+        answer = str(said).partition(":")[0]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no graphics card, none is needed"
+    print(
+        f"ready in {time.perf_counter() - begun:.1f} s: Python {platform.python_version()}, torch "
+        f"{torch.__version__}, {device}\nof an empty function a check says: Not yet: {answer}"
+    )
 
 
 def check_patches(function: Function, *, seed: int = 0) -> None:
@@ -286,8 +338,6 @@ def _check_kernel(trial: _Trial, own: float, values: Mapping[int, float], *, las
     square, norms = run(p, p), own * p.square().mean(1)
     why = "a patch with itself, where ‖p‖² is the mean of the squares of its entries"
     trial.same(square.diagonal(), norms, "K[{0}, {0}]", why, f"{own:g}·‖p‖²", 1e-3)
-    eigenvalues = torch.linalg.eigvalsh(square + square.T)
-    trial.least(eigenvalues, "eigenvalue {0}", "no eigenvalue is negative", -1e-3)
     near = p + 1e-9 * trial.normal(7, 9)
     run(near.repeat(20, 1), p * trial.uniform(7, 1))  # cosines one rounding step above 1
     black = run(torch.zeros(1, 9, dtype=torch.float64), q)
@@ -298,6 +348,8 @@ def _check_kernel(trial: _Trial, own: float, values: Mapping[int, float], *, las
         why = "the kernel of two patches of norm 1 at an angle that is known"
         found = run(3.0 * u[None], 3.0 * turned[None])
         trial.same(found, torch.tensor([[value]]), f"K at {degrees}°", why)
+    eigenvalues = torch.linalg.eigvalsh(square + square.T)
+    trial.least(eigenvalues, "eigenvalue {0}", "no eigenvalue is negative", -1e-3)
     w = trial.normal(40_000, 9)
     on_p, on_q = (2 / 9) ** 0.5 * (w @ p[:5].T), (2 / 9) ** 0.5 * (w @ q.T)
     draws = on_p.relu() * on_q.relu()
@@ -342,9 +394,10 @@ def check_descent(function: Function, *, seed: int = 0) -> None:
 
 
 def check_average(function: Function, *, seed: int = 0) -> None:
-    """Check ``function(S, size)``, the mean of S over the common offsets of a size×size convolution.
+    """Check ``function(S, variances)``, the sum of S over common offsets, each weighted by its variance.
 
     S and the result are (H, W, H, W), a number for each pair of pixels; the picture goes on periodically.
+    Variances are (k, k), with that of the offset 0 in the middle.
 
     Raises:
         CheckFailed: A property does not hold.
@@ -352,33 +405,41 @@ def check_average(function: Function, *, seed: int = 0) -> None:
     trial = _Trial(function, seed)
     shape = (5, 7, 5, 7)
 
-    def run(S: Tensor, size: int = 3) -> Tensor:
-        return trial(S, size, shape=shape)
+    def run(S: Tensor, variances: Tensor) -> Tensor:
+        return trial(S, variances, shape=shape)
 
-    S = trial.normal(*shape)
-    A = run(S)
-    swapped = run(S.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
+    v = trial.uniform(3, 3)
+    ones = torch.ones(shape, dtype=torch.float64)
+    why = "a constant is multiplied by the sum of the variances, at the border too"
+    trial.same(run(ones, v), v.sum() * ones, "the pair ({0}, {1}), ({2}, {3})", why, "the sum")
+    for size in (1, 3, 5):
+        single, v = torch.zeros(shape, dtype=torch.float64), trial.uniform(size, size)
+        single[2, 3, 0, 6] = 1.0
+        spread, middle = run(single, v), size // 2
+        found = torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()])
+        wanted = torch.stack([v.sum(), v[middle, middle], v.max()])
+        why = f"a single pair is spread over {size**2}: the sum, its own share, the largest share"
+        trial.same(found, wanted, "number {0}", why)
+    S, v = trial.normal(*shape), trial.uniform(3, 3)
+    A = run(S, v)
+    swapped = run(S.permute(2, 3, 0, 1), v).permute(2, 3, 0, 1)
     why = "the two pixels of a pair play the same part"
     trial.same(swapped, A, "the pair the other way round", why, "the pair")
-    turned = run(S.flip(0, 1, 2, 3)).flip(0, 1, 2, 3)
-    why = "offsets go as far up as down, and as far left as right"
+    turned = run(S.flip(0, 1, 2, 3), v.flip(0, 1)).flip(0, 1, 2, 3)
+    why = "the picture upside down, and the variances with it, is the same upside down"
     trial.same(turned, A, "the pair in the picture upside down", why, "the pair")
-    ones = torch.ones(shape, dtype=torch.float64)
-    trial.same(run(ones), ones, "a mean of ones", "a constant stays as it is, at the border too")
     pattern = trial.normal(5, 7)
     rows, columns = torch.arange(5), torch.arange(7)
     moved = pattern[(rows[None, :] - rows[:, None]) % 5][..., (columns[None, :] - columns[:, None]) % 7]
     displaced = moved.permute(0, 2, 1, 3).contiguous()
-    why = "where S depends on the displacement alone it does not change: both pixels move by the same offset"
-    trial.same(run(displaced), displaced, "the pair ({0}, {1}), ({2}, {3})", why, "it was")
-    for size in (1, 3, 5):
-        single = torch.zeros(shape, dtype=torch.float64)
-        single[2, 3, 0, 6] = 1.0
-        spread = run(single, size)
-        found = torch.stack([spread.sum(), spread[2, 3, 0, 6], spread.max()])
-        why = f"a single pair is spread over {size**2}: the sum, its own share, the largest share"
-        trial.same(found, torch.tensor([1.0, size**-2, size**-2]), "number {0}", why)
-    trial.passed("average along common offsets")
+    why = "where S depends on the displacement alone it keeps its form: both pixels move by the same offset"
+    what, beside = "the pair ({0}, {1}), ({2}, {3})", "the sum of the variances times what it was"
+    trial.same(run(displaced, v), v.sum() * displaced, what, why, beside)
+    below = torch.zeros(3, 3, dtype=torch.float64)
+    below[2, 1] = 1.0
+    why = "with the offset one row down alone, a pair gets what stood one row below it"
+    trial.same(run(S, below), S.roll((-1, -1), (0, 2)), what, why, "that")
+    trial.passed("sum over common offsets")
 
 
 def check_adam(function: Function, *, seed: int = 0) -> None:
