@@ -77,6 +77,14 @@ zip: .venv/.installed ## pack the built pages to take along: _build/book.zip
 slides: .venv/.installed ## make a deck of slides of each chapter
 	@$(PY) -m tools.slides
 
+.PHONY: colab
+colab: .venv/.installed ## write the notebooks as Colab opens them, for the branch colab
+	@$(PY) -m tools.for_colab
+
+.PHONY: push-colab
+push-colab: .venv/.installed ## the same, and push them to that branch; the workflow pages does it
+	@$(PY) -m tools.for_colab --push
+
 .PHONY: site
 site: .venv/.installed browser ## all that is published, in _build/site: pages, PDF, zip
 	@$(PY) -m tools.build --strict
@@ -134,11 +142,6 @@ test-with: .venv/.installed ## with LIBRARIES=lowest, newest, colab or clean
 linkcheck: .venv/.installed ## try every link; those to elsewhere are warned about
 	@$(PY) -m tools.build
 	@$(PY) -m tools.linkcheck
-
-.PHONY: recheck-runs
-recheck-runs: .venv/.installed ## compare stored runs with the present code
-# One thread, as when they were made: sums in another order lead chaotic training elsewhere.
-	@OMP_NUM_THREADS=1 $(PY) -m tools.recheck
 
 .PHONY: study
 study: .venv/.installed ## run or resume a study: NAME=own-kernel, PROFILE= ...

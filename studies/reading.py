@@ -54,21 +54,35 @@ def interval(values: np.ndarray) -> Interval:
 
 
 def over_draws(values: pd.Series) -> Interval:
-    """The interval over draws of the mean over pictures.
+    """The mean over pictures of the mean over draws, and its interval over draws.
 
-    Draws of one picture are independent of those of the others, and its detail is the same in all of them: so
-    pictures are averaged within a draw, and only then are draws compared.
+    ::
+
+        mean = 1/P Σ_p x̄_p,   s² = Σ_p Σ_d (x_pd − x̄_p)² / (n − P),   half = t(n − P) s √(Σ_p 1/n_p) / P
+
+    Each draw of each picture has weights, input and noise of its own, so that all n values are independent.
+    What pictures differ by is no chance, and does not count; within a picture draws are taken to spread
+    alike.
 
     Args:
-        values: Numbers with the index levels ``draw`` and ``picture``; a draw that lacks a picture is left out.
+        values: Numbers with the index levels ``draw`` and ``picture``; those that are NaN are left out.
+
+    Returns:
+        The interval; its ``draws`` are those of the picture that has fewest.
 
     Raises:
-        ValueError: No draw that has all pictures.
+        ValueError: No value.
     """
-    by_draw = values.unstack("picture").dropna()
-    if by_draw.empty:
-        raise ValueError(f"no draw has all pictures of {values.name!r}; run the study further")
-    return interval(by_draw.mean(axis=1).to_numpy())
+    kept = values.dropna()
+    if kept.empty:
+        raise ValueError(f"no value of {values.name!r}; run the study further")
+    pictures = kept.groupby(level="picture")
+    counts, spare = pictures.size(), len(kept) - pictures.ngroups
+    half = math.nan
+    if spare > 0:
+        variance = float((kept - pictures.transform("mean")).pow(2).sum()) / spare
+        half = float(student.ppf(0.975, spare)) * math.sqrt(variance * (1 / counts).sum()) / len(counts)
+    return Interval(float(pictures.mean().mean()), half, int(counts.min()))
 
 
 def where_from(rows: pd.DataFrame) -> str:

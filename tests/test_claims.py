@@ -11,6 +11,9 @@ from functools import cache
 from html import unescape
 from typing import Any
 
+import numpy as np
+import pytest
+
 from tools.notebooks import ROOT
 
 Table = dict[str, dict[str, str]]
@@ -43,6 +46,34 @@ def first(entry: str) -> float:
     """The first number of an entry such as "25.97 (39)" or "−0.15 ± 0.01"."""
     (number,) = re.findall(r"^[-−+]?[\d.]+(?:e[-+]?\d+)?", entry)
     return float(number.replace("−", "-"))
+
+
+def number(chapter: str, words: str) -> float:
+    """The first number in a chapter's printed outputs that matches a pattern with one group."""
+    (path,) = ROOT.glob(f"notebooks/{chapter}-*.ipynb")
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    printed = "".join("".join(o.get("text", "")) for cell in cells for o in cell.get("outputs", []))
+    found = re.search(words, printed)
+    assert found, words
+    return float(found[1])
+
+
+def test_chapters_0_to_3_stand_by_their_outputs():
+    assert number("00", r"network and formula differ by ([\d.]+)%") < 5
+    assert number("02", r"([\d.]+) times the true one") > 1.2
+    ratios = table("02", "weights from the noisy picture", "smallest over k")
+    assert first(ratios["weights from the noisy picture"]["smallest over k"]) > 2
+    assert abs(first(ratios["weights from the clean picture"]["largest over k"]) - 1) < 0.2
+    for row in table("02", "astronaut", "fixed-weight SURE").values():
+        assert first(row["oracle"]) - first(row["Monte-Carlo SURE"]) < 0.5
+        assert first(row["fixed-weight SURE"]) < first(row["Monte-Carlo SURE"]) - 1
+    assert abs(number("03", r"like width to the power (-[\d.]+)") + 0.5) < 0.05
+    assert number("03", r"one step, against the box blur: ([\d.]+)") > 0.999
+    assert number("03", r"differs from the control's by ([\d.]+)%") < 10
+    best = table("03", "Gaussian", "one step")
+    for name in ("Gaussian", "arc-cosine"):
+        stopped = number("03", rf"chosen by SURE: {name}, k = \d+: ([\d.]+) dB")
+        assert first(best[name]["at the best step"]) - stopped < 0.5
 
 
 def test_chapter_4_stands_by_its_tables():
@@ -89,3 +120,21 @@ def test_chapter_5_stands_by_its_tables():
     some = table("05", "655 columns")
     few, more = (first(some[name]["PSNR in dB"]) for name in ("655 columns", "1311 columns"))
     assert abs(few - more) < 0.1
+
+
+def test_published_figures_are_data_with_their_source() -> None:
+    """Against theirs on the page: as many values as channels, and slopes that the poster's own axes show."""
+    path = ROOT / "src" / "dipfilters" / "data" / "published.json"
+    published = json.loads(path.read_text("utf-8"))
+    assert all(entry["source"] for entry in published.values())
+    weights = published["weights"]
+    x = np.log(weights["channels"])
+    for name, slope in {
+        "l2 Adam": -0.12,
+        "l2 gradient descent": -0.46,
+        "linf Adam": -0.89,
+        "linf gradient descent": -1.15,
+    }.items():
+        assert len(weights[name]) == len(x) == 7
+        assert np.polyfit(x, np.log(weights[name]), 1)[0] == pytest.approx(slope, abs=0.02)
+    assert len(published["psnr"]["picture"]) == len(published["psnr"]["columns"]) == 5

@@ -1,4 +1,4 @@
-"""Pictures and stored runs whose bytes were changed at random: a result, or the package's own error."""
+"""Pictures whose bytes were changed at random: a result, or the package's own error."""
 
 from __future__ import annotations
 

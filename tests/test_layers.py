@@ -39,7 +39,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 def test_every_file_is_in_the_list_of_modules() -> None:
     assert {module(path) for path in TREES} - {"__init__"} == set(MODULES)
-    others = {"decoding", "engines", "records", "figures", "checks", "picture_files", "__main__"}
+    others = {"decoding", "engines", "figures", "checks", "picture_files", "__main__"}
     assert {"shift_invariant", "circulant", *TRAINED, *others} == PARTS
 
 

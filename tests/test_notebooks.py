@@ -15,7 +15,8 @@ from tools.notebooks import ROOT
 CHAPTERS = Book().chapters
 NUMBERED = [path for path in CHAPTERS if re.match(r"0[1-9]", path.stem)]
 PARAMETERS = {"profile": "full", "image": "camera", "size": None, "seed": 0, "device": "auto"}
-STORING = {"06-sgd-versus-adam", "08-deep-image-prior"}  # these keep runs, and can train anew
+# These train for long enough for a graphics card to help; Colab asks for one where a notebook says so.
+TRAINING = {"06-sgd-versus-adam", "07-adam-without-learning", "08-deep-image-prior"}
 CELL_TAGS = {"install", "parameters", "progress", "nbval-check-output", "readme", "hide-input", "slide"}
 MYST = {
     "a fenced directive": r"^\s*(```|~~~|:::+)\s*\{",
@@ -53,13 +54,12 @@ def markdown(notebook: NotebookNode) -> str:
     )
 
 
-def test_it_begins_with_a_title_and_its_colab_link(path: Path, notebook: NotebookNode) -> None:
-    repository, branch, _ = address.committed(Book())
+def test_it_begins_with_a_title_and_links_to_no_address_that_may_be_nobody_s(notebook: NotebookNode) -> None:
     first = notebook.cells[0]
     assert first.cell_type == "markdown"
-    assert re.match(r"# \S", first.source)
-    link = f"https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{path.name}"
-    assert f"]({link})" in first.source
+    assert re.match(r"# \S.*\n\n\S", first.source)
+    owner = address.committed(Book()).repository.split("/")[0]
+    assert owner not in "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def test_it_has_one_guarded_install_cell(notebook: NotebookNode) -> None:
@@ -76,14 +76,14 @@ def test_it_has_one_guarded_install_cell(notebook: NotebookNode) -> None:
 def test_it_has_one_parameters_cell_with_the_published_values(path: Path, notebook: NotebookNode) -> None:
     assert len(tagged(notebook, "parameters")) == 1
     assert not tagged(notebook, "injected-parameters")
-    wanted = PARAMETERS | ({"recompute": False} if path.stem in STORING else {})
-    assert notebooks.parameters(notebook, path.name) == wanted
+    assert notebooks.parameters(notebook, path.name) == PARAMETERS
 
 
-def test_its_metadata_are_those_that_colab_and_the_tools_need(notebook: NotebookNode) -> None:
+def test_its_metadata_are_those_that_colab_and_the_tools_need(path: Path, notebook: NotebookNode) -> None:
     metadata = notebook.metadata
-    assert metadata.accelerator == "GPU"
-    assert metadata.colab == {"gpuType": "T4", "provenance": []}
+    helped = path.stem in TRAINING
+    assert metadata.get("accelerator") == ("GPU" if helped else None)
+    assert metadata.colab == ({"gpuType": "T4"} if helped else {}) | {"provenance": []}
     assert metadata.kernelspec.name == "python3"
     assert "papermill" not in metadata
     for cell in notebook.cells:

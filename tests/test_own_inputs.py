@@ -224,6 +224,12 @@ def test_what_is_no_tensor_of_channels_first_is_refused_with_the_line_that_conve
         take(torch.zeros(1, 9, 8, dtype=torch.uint8))
 
 
+def test_a_narrow_picture_of_several_channels_is_one():
+    assert psnr(torch.full((6, 15, 4), 0.6), torch.full((6, 15, 4), 0.5)) == pytest.approx(20)
+    with refused(PictureError, r"got \(16, 16, 4\), which looks like \(H, W, C\); .*"):
+        psnr(torch.rand(16, 16, 4), torch.rand(16, 16, 4))
+
+
 @pytest.mark.parametrize("sigma", [[0.1, 0.2], torch.ones(3), "25"])
 def test_one_sigma_is_one_number(sigma):
     with annotations_off(), pytest.raises(ValueError, match=r"sigma must be one number .* one by one"):

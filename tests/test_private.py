@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,7 +19,7 @@ from tools import notebooks
 from tools.book import Book
 from tools.notebooks import ROOT
 
-STORED = sorted((ROOT / "notebooks" / "runs").glob("*.npz"))
+TABLES = sorted((ROOT / "studies" / "results").glob("*.parquet"))
 PRIVATE = {
     "a folder": r"(?<![\w.:/])/(?:home|root|work|tmp|Users|mnt|media|opt|var|private|content)/[\w.~-]+",
     "a folder of Windows": r"\b[A-Za-z]:\\+(?:Users|Documents|Temp)\b",
@@ -72,16 +74,20 @@ def test_outputs_and_metadata_of_a_notebook_are_nobodys(path: Path) -> None:
     assert not found(words([notebook.metadata, *cells]))
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_a_stored_run_is_nobodys_and_holds_numbers(path: Path) -> None:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    assert not found("\n".join([*arrays, str(arrays.pop("text"))]))
-    assert {array.dtype.kind for array in arrays.values()} <= set("biuf")
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_table_of_a_study_is_nobodys_and_says_where_its_rows_come_from(path: Path) -> None:
+    table = pq.read_table(path).to_pandas()
+    texts = table.select_dtypes(include=["object", "string"])
+    plain = texts[[name for name in texts if not isinstance(texts[name].dropna().iloc[0], np.ndarray)]]
+    assert not found("\n".join([*table.columns, *map(str, pd.unique(plain.to_numpy().ravel()))]))
+    assert table["hardware"].str.contains("cores").all()
+    assert table["date"].str.match(r"20\d\d-\d\d-\d\dT").all()
+    assert table["commit"].str.fullmatch(r"[0-9a-f]{7}").all(), "made by code that was never committed"
 
 
-def test_the_stored_runs_are_found() -> None:
-    assert len(STORED) >= 6
+def test_the_tables_are_found_and_small() -> None:
+    assert TABLES
+    assert sum(path.stat().st_size for path in (ROOT / "studies" / "results").rglob("*.*")) < 10_000_000
 
 
 def test_what_is_looked_for_would_be_found() -> None:

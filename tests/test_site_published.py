@@ -64,15 +64,15 @@ def test_a_chapter_says_how_to_cite_it(stem: str) -> None:
     (heading,) = page.select("article h1")
     for tag in heading.select(".section-number, .headerlink"):
         tag.extract()
-    site, whole = address.published(Book(ROOT)).site, stem == CHAPTERS[0]
+    to, whole = address.published(Book(ROOT)), stem == CHAPTERS[0]
     title = citation["title"] if whole else heading.get_text().strip()
     expected = {
         "title": f"{{{title}}}",
-        "url": site if whole else f"{site}notebooks/{stem}.html",
         "year": str(citation["date-released"])[:4],
         "note": f"Version {citation['version']}",
     }
     expected |= {} if whole else {"booktitle": f"{{{citation['title']}}}"}
+    expected |= {"url": to.site if whole else f"{to.site}notebooks/{stem}.html"} if to.claimed else {}
     assert dict(entry.fields) == expected
     groups = [f"{{{author['name']}}}" for author in citation["authors"]]  # else BibTeX sees a first name
     assert [str(person) for person in entry.persons["author"]] == groups
@@ -84,9 +84,9 @@ def test_a_chapter_says_how_to_cite_it(stem: str) -> None:
 
 
 def test_words_can_be_edited_and_notebooks_looked_at() -> None:
-    repository, branch, _ = address.published(Book(ROOT))
+    repository, branch, _ = to = address.published(Book(ROOT))
     start = f"https://github.com/{repository}"
-    for page in Book(ROOT).pages:
+    for page in Book(ROOT).pages if to.claimed else []:
         (link,) = site_html.soup(SITE / f"{page}.html").select("a.btn-source-file-button")
         match = re.fullmatch(rf"{re.escape(start)}/(edit|blob)/{branch}/(.+)", str(link["href"]))
         assert match is not None, link["href"]
@@ -167,7 +167,10 @@ def test_a_fork_s_pages_lead_to_the_fork_without_a_commit(tmp_path: Path) -> Non
     assert settings["sphinx"]["config"]["html_baseurl"] == to.site
     for stem in CHAPTERS:
         chapter = texts[f"notebooks/{stem}.ipynb"]
-        assert f"github/a-lice/prior.book/blob/trunk/notebooks/{stem}.ipynb" in chapter
+        assert (
+            f"](https://colab.research.google.com/github/a-lice/prior.book/blob/colab/notebooks/{stem}.ipynb)"
+            in chapter
+        )
         assert "git+https://github.com/a-lice/prior.book" in chapter
 
 

@@ -1,4 +1,4 @@
-"""What pip builds from the repository: the package, its widgets and data, light; and no notebook."""
+"""What pip builds from the repository: the package and the studies with their tables, light; no notebook."""
 
 import shutil
 import subprocess
@@ -33,12 +33,16 @@ def wheel(checkout: Path) -> Path:
     return checkout / "dist" / done.stdout.splitlines()[-1]
 
 
-def test_the_wheel_is_light_and_holds_the_package_and_nothing_else(checkout: Path, wheel: Path) -> None:
-    assert wheel.stat().st_size < 1_000_000
+def test_the_wheel_is_light_and_holds_package_and_studies_and_nothing_else(
+    checkout: Path, wheel: Path
+) -> None:
+    assert wheel.stat().st_size < 5_000_000
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     source = checkout / "src"
     kinds = {".py", ".typed", ".json", ".js", ".css", ".mplstyle"}
     wanted = {str(p.relative_to(source)) for p in (source / "dipfilters").rglob("*") if p.suffix in kinds}
+    kinds = {".py", ".parquet", ".png"}
+    wanted |= {str(p.relative_to(checkout)) for p in (checkout / "studies").rglob("*") if p.suffix in kinds}
     assert {name for name in names if not name.startswith("dipfilters-")} == wanted
     assert {f"dipfilters/{name}" for name in ("py.typed", "data/published.json", "figures/rows.js")} <= names

@@ -18,6 +18,7 @@ WORKFLOWS = {path.name: yaml.safe_load(path.read_text("utf-8")) for path in sort
 # What a job may do beyond reading the code.
 GRANTS = {
     ("pages.yml", "build"): {"contents": "read", "pages": "read"},
+    ("pages.yml", "colab"): {"contents": "write"},
     ("pages.yml", "deploy"): {"pages": "write", "id-token": "write"},
 }
 

@@ -5,7 +5,7 @@ site that GitHub Pages makes of it. They and _config.yml are rewritten as text, 
 outputs and its record to the byte.
 
 A build may be another repository's, a fork's: then the environment names it, and the staged copy of the pages
-is rewritten, without a commit.
+is rewritten, without a commit. While nobody has named one, pages carry no link to it.
 """
 
 import os
@@ -24,12 +24,24 @@ FILES = (
 )
 
 
+COLAB = "colab"  # the branch of the notebooks for Colab
+
+
 class Address(NamedTuple):
     """Where a book is kept and where it is read."""
 
     repository: str  # "owner/name"
     branch: str
     site: str  # where its first page is, with a slash at the end
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has named the repository; a name on GitHub holds no underscore."""
+        return "_" not in self.repository.split("/")[0]
+
+    def on_colab(self, notebook: str) -> str:
+        """Where Colab opens a notebook: as `make colab` writes it, on the branch that holds only those."""
+        return f"https://colab.research.google.com/github/{self.repository}/blob/{COLAB}/notebooks/{notebook}"
 
     @property
     def folder(self) -> str:
@@ -102,6 +114,16 @@ def rewrite(root: Path, old: Address, new: Address) -> list[Path]:
             beside.replace(path)
             changed.append(path)
     return changed
+
+
+def without_links(root: Path, to: Address) -> None:
+    """Turn links to an address that nobody has claimed into their words, in the files that name it."""
+    places = "|".join(re.escape(start) for start in (f"https://github.com/{to.repository}", to.site))
+    link = re.compile(rf"\[([^\]\[]+)\]\((?:{places})[^)\s]*\)")
+    for path in files(root):
+        text = path.read_text("utf-8")
+        if (plain := link.sub(r"\1", text)) != text:
+            path.write_text(plain, "utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:

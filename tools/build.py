@@ -59,10 +59,14 @@ def stage(book: Book, target: Path, to: address.Address) -> None:
         shutil.copy2(book.root / name, target / name)
     for path, notebook in book.notebooks.items():
         page = stills.for_page(with_banner(notebook, path, book.stale.get(path, [])))
+        if to.claimed:
+            page = with_colab_link(page, to.on_colab(path.name))
         notebooks.write(page, target / path.relative_to(book.root))
     (target / "book" / "status.md").write_text(status.page(book), "utf-8")
     bench_page.write(book.root, target / "book")
     address.rewrite(target, address.committed(book), to)
+    if not to.claimed:
+        address.without_links(target, to)
     write_config(target, staged_config(book, to))
 
 
@@ -76,13 +80,22 @@ def with_banner(notebook: NotebookNode, path: Path, reasons: list[str]) -> Noteb
     return shown
 
 
+def with_colab_link(notebook: NotebookNode, link: str) -> NotebookNode:
+    """The notebook with a link below its title that opens it on Colab."""
+    shown = copy.deepcopy(notebook)
+    title, _, rest = shown.cells[0].source.partition("\n")
+    shown.cells[0].source = f"{title}\n\n[Run this chapter on Colab]({link})\n{rest}"
+    return shown
+
+
 def staged_config(book: Book, to: address.Address) -> dict[str, Any]:
     """_config.yml as this build needs it: the address in it, and what pages say when they are cited."""
     config = copy.deepcopy(book.config)
     config["repository"] |= {"url": f"https://github.com/{to.repository}", "branch": to.branch}
     for_sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
     for_sphinx["html_baseurl"] = to.site
-    for_sphinx.setdefault("html_context", {})["citation"] = citation_facts(book)
+    context = for_sphinx.setdefault("html_context", {})
+    context |= {"citation": citation_facts(book), "claimed": to.claimed, "colab_branch": address.COLAB}
     return config
 
 

@@ -1,8 +1,7 @@
 """`make execute`: run notebooks through papermill, in place or, with parameters, into `_build/runs/`.
 
 In place, a notebook is replaced only by a complete run without error or warning; anything else leaves it
-as it was. A run with parameters touches neither the committed notebook nor the stored runs: it works in
-`_build/runs/`, on copies of them.
+as it was. A run with parameters does not touch the committed notebook: it works in `_build/runs/`.
 """
 
 import ast
@@ -11,7 +10,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -92,7 +90,7 @@ def with_parameters(notebook: NotebookNode, values: dict[str, Any]) -> NotebookN
 def run(root: Path, path: Path, notebook: NotebookNode, folder: Path | None = None) -> NotebookNode:
     """Execute `notebook`, read from `path`, and return it with its outputs and the record of the run.
 
-    Its kernel works in `folder`, where it finds stored runs and pictures; by default where the notebook is.
+    Its kernel works in `folder`, where it finds pictures; by default where the notebook is.
     """
     values = notebooks.parameters(notebook, path.name)
     package = Book(root).package  # read now: it may have been edited since the run before
@@ -118,7 +116,7 @@ def _papermill(root: Path, path: Path, notebook: NotebookNode, folder: Path) -> 
 
     # The kernel of this environment, with the sources that the record names, whatever else is installed.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
-    os.environ["PYTHONPATH"] = str(root / "src")
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (root / "src", root)))
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's words about itself go to stderr
     for name in ("papermill", "asyncio"):  # what they log of a failing or interrupted run is said below
@@ -178,12 +176,12 @@ def execute_in_place(root: Path, path: Path) -> None:
 def execute_beside(root: Path, path: Path, values: dict[str, Any], folder: Path | None = None) -> Path:
     """Run the notebook with `values` and keep the result below `_build/runs/`.
 
-    Its kernel works in `folder`, and stores runs below it; by default beside the result.
+    Its kernel works in `folder`, by default beside the result.
     """
     beside = root / "_build" / "runs"
     if folder is None:
         folder = beside
-        _copy_stored_runs(path.parent / "runs", beside / "runs")
+        beside.mkdir(parents=True, exist_ok=True)
         if "image" in values:
             values = values | {"image": _copied_picture(values["image"], beside)}
     result = run(root, path, with_parameters(notebooks.read(path), values), folder)
@@ -194,20 +192,8 @@ def execute_beside(root: Path, path: Path, values: dict[str, Any], folder: Path 
     return target
 
 
-def _copy_stored_runs(source: Path, target: Path) -> None:
-    """Begin with the book's runs. A copy that was added to stays, until the book's own is renewed."""
-    target.mkdir(parents=True, exist_ok=True)
-    for stored in sorted(source.glob("*.npz")):
-        copied = target / stored.name
-        if not copied.exists() or copied.stat().st_mtime < stored.stat().st_mtime:
-            # Put in place with the time of the original: half a copy would be newer, and stay.
-            part = target / f".{stored.name}.new"
-            shutil.copy2(stored, part)
-            part.replace(copied)
-
-
 def _copied_picture(image: str, folder: Path) -> str:
-    """The name of a copy in `folder`, which holds a digest: what is stored for it fits this content alone."""
+    """The name of a copy in `folder`, which holds a digest: a picture of another content has another name."""
     path = Path(image)
     if not path.is_absolute():  # a bundled one, by its name
         return image

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import platform
+import re
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -47,7 +48,20 @@ def code(notebook: NotebookNode, name: str, package: Package) -> dict[str, Any]:
         pieces = package.digests(map(TransformerManager().transform_cell, sources), name)
     except SourceError as error:
         raise BookError(str(error)) from error
+    pieces |= studies(sources, package.folder.parents[1])
     return {"cells": [digest(source) for source in sources], "sources": pieces}
+
+
+def studies(sources: Collection[str], root: Path) -> dict[str, str]:
+    """The digests of the studies' files that cells import, and of the tables that they name."""
+    code = "\n".join(sources)
+    imported = set(re.findall(r"^from studies(?:\.(\w+))? import", code, re.MULTILINE))
+    files = {root / "studies" / f"{module or 'reading'}.py" for module in imported}
+    if imported:
+        tables = (root / "studies" / "results").glob("*.parquet")
+        files |= {path for path in tables if f'"{path.stem}"' in code}
+    found = {path: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files if path.is_file()}
+    return {path.relative_to(root).as_posix(): value for path, value in sorted(found.items())}
 
 
 def picture(name: str, folder: Path | None = None) -> dict[str, str]:

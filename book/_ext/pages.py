@@ -58,11 +58,22 @@ def address(app: Sphinx, page: str) -> str:
 def link_source(
     app: Sphinx, page: str, _template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Offer to edit a page of words on GitHub; a notebook, JSON that nobody edits by hand, is shown there."""
-    groups = [item for item in context.get("header_buttons", []) if item.get("label") == "source-buttons"]
-    if doctree is None or not groups:
+    """Offer to edit a page of words on GitHub; a notebook, JSON that nobody edits by hand, is shown there.
+
+    While nobody has claimed the repository, there are no buttons that lead to it.
+    """
+    buttons = context.get("header_buttons", [])
+    if not context["claimed"]:
+        labels = {"source-buttons", "launch-buttons"}
+        context["header_buttons"] = [item for item in buttons if item.get("label") not in labels]
         return
     options = app.config.html_theme_options
+    for button in [b for item in buttons if item.get("label") == "launch-buttons" for b in item["buttons"]]:
+        old, new = options["repository_branch"], context["colab_branch"]
+        button["url"] = button["url"].replace(f"/blob/{old}/", f"/blob/{new}/")
+    groups = [item for item in buttons if item.get("label") == "source-buttons"]
+    if doctree is None or not groups:
+        return
     edit = not page.startswith("notebooks/") and page not in GENERATED
     file = GENERATED.get(page) or str(app.env.doc2path(page, base=False))
     verb, text, icon = ("edit", "Suggest an edit", "pencil") if edit else ("blob", "View source", "code")
@@ -90,14 +101,16 @@ def cite(
     authors = " and ".join(facts["authors"])
     words = f"{escape(authors)} ({year}). <cite>{escape(title)}</cite>"
     words += "" if whole else f". In <cite>{escape(book)}</cite>"
-    words += f', version {escape(facts["version"])}. <a href="{escape(url)}">{escape(url)}</a>'
+    words += f", version {escape(facts['version'])}."
+    words += f' <a href="{escape(url)}">{escape(url)}</a>' if context["claimed"] else ""
     fields = {
         "title": f"{{{title}}}",
         "author": " and ".join(author if "," in author else f"{{{author}}}" for author in facts["authors"]),
         "year": year,
         "note": f"Version {facts['version']}",
-        "url": url,
     }
+    if context["claimed"]:
+        fields["url"] = url
     if not whole:
         fields["booktitle"] = f"{{{book}}}"
     key = "dipfilters" if whole else f"dipfilters-{page.rpartition('/')[2]}"
@@ -117,15 +130,17 @@ def cite(
 LOST = """<h1>There is no such page</h1>
 <p>The address is misspelt, or the page has moved. Search the book for what you came for, or choose a page
 from its contents.</p>
-<p>If a link of the book led you here, please <a href="{repository}/issues">tell us</a>.</p>"""
+"""
+TELL = '<p>If a link of the book led you here, please <a href="{repository}/issues">tell us</a>.</p>'
 
 
 def answer_lost(_app: Sphinx, config: Config) -> None:
     """Word 404.html, shown under whatever address leads nowhere: its links begin with the site's folder."""
+    repository = config.html_theme_options["repository_url"]
     config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
     config.notfound_context = {
         "title": "No such page",
-        "body": LOST.format(repository=escape(config.html_theme_options["repository_url"])),
+        "body": LOST + (TELL.format(repository=escape(repository)) if config.html_context["claimed"] else ""),
         "metatags": '<meta name="robots" content="noindex" />',
     }
 

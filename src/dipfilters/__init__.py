@@ -40,20 +40,19 @@ those above it in this list:
 * :mod:`~dipfilters.stopping`, of a separate part: :class:`WindowedVariance` says when to stop such a run,
   :class:`ExponentialAverage` steadies its outputs;
 * :mod:`~dipfilters.provenance`: which code, on which machine, made a result;
-* :mod:`~dipfilters.records`: a separate part, see below;
 * :mod:`~dipfilters.plots`, imported by itself, draws;
 * :mod:`~dipfilters.figures`: a separate part, see below;
 * :mod:`~dipfilters.checks`: a separate part, see below;
 * :mod:`~dipfilters.picture_files`: a separate part, see below;
 * :mod:`~dipfilters.__main__`: a separate part, see below.
 
-The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code. The
-other parts you can skip until you need them: ``decoding`` reads files of any kind; ``engines`` multiplies
-with kernels that nobody stores, and says again, for speed, what the core says plainly; ``shift_invariant``
-holds baselines, and ``circulant`` the filter with which chapter 5 ends; the four modules of trained networks
-are for chapters 6 and 7; ``records`` keeps the long runs of these chapters, :func:`load_or_run`; ``figures``
-holds the interactive figures; ``checks`` tells a student what is wrong with an answer; ``picture_files`` and
-``__main__`` are the shell command that denoises a picture file.
+The core goes from a picture to the denoised one, with provenance and plots, in under 2,200 lines of code.
+The other parts you can skip until you need them: ``decoding`` reads files of any kind; ``engines``
+multiplies with kernels that nobody stores, and says again, for speed, what the core says plainly;
+``shift_invariant`` holds baselines, and ``circulant`` the filter with which chapter 5 ends; the four
+modules of trained networks are for chapters 6 to 8; ``figures`` holds the interactive figures; ``checks``
+tells a student what is wrong with an answer; ``picture_files`` and ``__main__`` are the shell command that
+denoises a picture file.
 """
 
 from dipfilters.circulant import CirculantTwicing as CirculantTwicing
@@ -87,7 +86,6 @@ from dipfilters.ntk import tangent_kernel as tangent_kernel
 from dipfilters.parameters import choose_device as choose_device
 from dipfilters.parameters import choose_profile as choose_profile
 from dipfilters.patches import extract_patches as extract_patches
-from dipfilters.records import load_or_run as load_or_run
 from dipfilters.step_inputs import jittered as jittered
 from dipfilters.step_inputs import masked as masked
 from dipfilters.step_inputs import masked_estimate as masked_estimate

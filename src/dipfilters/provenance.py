@@ -1,4 +1,4 @@
-"""Which code, commit, libraries and machine made a result: one answer, for pages, stored runs and studies.
+"""Which code, commit, libraries and machine made a result: one answer, for pages and studies.
 
 Code is read, never run. A result depends on the functions, classes and values that its own code names, on
 what these name in turn, and on the files (scripts, styles, data) whose names stand in them. Each such piece

@@ -15,7 +15,7 @@ from tools.book import Book
 from tools.errors import BookError
 
 VALUES = {"profile": "full", "size": None, "seed": 0, "scale": 1.5, "image": "camera", "device": "auto"}
-VALUES["recompute"] = False
+VALUES["colour"] = False
 
 
 def set_cell(root: Path, source: str, tag: str | None = None) -> Path:
@@ -166,7 +166,7 @@ def test_a_notebook_edited_during_its_run_is_kept(book: Path) -> None:
         ("seed=1.5", "seed=1.5: seed must be of type int"),
         ("seed=None", "seed=None: seed must be of type int, like seed=0"),
         ("size=big", "size=big: size must be of type int, like size=64"),
-        ("recompute=64", "recompute=64: recompute must be of type bool, like recompute=False"),
+        ("colour=64", "colour=64: colour must be of type bool, like colour=False"),
         ("image=my.png", r"image=my.png: no such file \(looked in .*camera"),
     ],
 )

@@ -84,7 +84,7 @@ def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("decks")
     for name in ("_toc.yml", "_config.yml"):
         shutil.copy(ROOT / name, root)
-    shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
     slides.main(["--root", str(root)])
     return root / "_build" / "slides"
 

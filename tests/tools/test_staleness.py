@@ -26,6 +26,7 @@ def code() -> dict[str, dict[str, object]]:
 def made_stale(folder: Path, file: str, *edits: tuple[str, str]) -> set[str]:
     """The chapters that depend on what these edits change in a file of the package."""
     shutil.copytree(SOURCE, folder / "src" / record.PACKAGE)
+    shutil.copytree(ROOT / "studies", folder / "studies")
     path = folder / "src" / record.PACKAGE / file
     text = path.read_text("utf-8")
     for pattern, new in edits:
@@ -59,3 +60,19 @@ def test_a_changed_piece_makes_those_chapters_stale_that_reach_it(
     }
     assert 0 < len(reaching) < len(CHAPTERS)
     assert made_stale(tmp_path, file, (pattern, new)) == reaching
+
+
+def test_a_table_of_a_study_makes_those_chapters_stale_that_name_it(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "results"
+    folder.mkdir(parents=True)
+    for name in ("one", "other"):
+        (folder / f"{name}.parquet").write_bytes(name.encode())
+    (tmp_path / "studies" / "reading.py").write_text("# how tables are read\n")
+    naming = ["from studies import results", 'results("one", profile)']
+    before = record.studies(naming, tmp_path)
+    assert before.keys() == {"studies/reading.py", "studies/results/one.parquet"}
+    assert record.studies(naming[1:], tmp_path) == {}, "a name alone is no use of a study"
+    (folder / "other.parquet").write_bytes(b"more")
+    assert record.studies(naming, tmp_path) == before
+    (folder / "one.parquet").write_bytes(b"more")
+    assert record.studies(naming, tmp_path) != before
