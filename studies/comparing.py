@@ -1,4 +1,4 @@
-"""Filters side by side, in the draws that have all of them: what a chapter's tables are made of."""
+"""Filters side by side, in the draws that all of them have: what a chapter's tables are made of."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scene_of(row: Mapping[str, Any], **options: Any) -> Scene:
 
 
 def paired(rows: pd.DataFrame, plan: Mapping[Any, tuple[str, str]]) -> pd.DataFrame:
-    """Columns of a study, by draw and picture, in the draws that have all of them on all pictures.
+    """Columns of a study side by side, by draw and picture, where all of them are known.
 
     Args:
         rows: Of a study, one for each arm, draw and picture.
@@ -38,16 +38,15 @@ def paired(rows: pd.DataFrame, plan: Mapping[Any, tuple[str, str]]) -> pd.DataFr
         for label, (arm, name) in plan.items()
     }
     frame = pd.DataFrame(columns).astype(float).dropna(axis=1, how="all").dropna()
-    found = frame.groupby("draw").size()
-    if found.empty:
+    if frame.empty:
         raise ValueError(f"no draw of a picture has all of {list(plan)}; run the study further")
-    return frame.loc[found.index[found == found.max()]]
+    return frame
 
 
 def by_picture(frame: pd.DataFrame, less: str) -> list[dict[str, Any]]:
     """A line for each column of :func:`paired`: its means, over draws, and its lead on one of them."""
     return [
-        {f"PSNR in dB, draws: {frame.groupby('draw').ngroups}": name}
+        {f"PSNR in dB, {_draws(frame)}": name}
         | values.groupby("picture").mean().to_dict()
         | {"mean": over_draws(values)}
         | ({f"less {less}": over_draws(values - frame[less])} if name != less else {})
@@ -87,7 +86,7 @@ def judged(rows: pd.DataFrame, filters: Mapping[str, tuple[str, str]], **options
 def by_scene(frame: pd.DataFrame, less: str) -> list[dict[str, Any]]:
     """A line for each filter of :func:`judged`: on each scene its mean over draws, and its lead on one."""
     return [
-        {f"best PSNR in dB, draws: {frame.groupby('draw').ngroups}": name}
+        {f"best PSNR in dB, {_draws(frame)}": name}
         | {on: over_draws(frame[name, on]) for on in frame[name]}
         | {
             f"{on}, less {less}": over_draws(frame[name, on] - frame[less, on])
@@ -96,3 +95,10 @@ def by_scene(frame: pd.DataFrame, less: str) -> list[dict[str, Any]]:
         }
         for name in frame.columns.unique(0)
     ]
+
+
+def _draws(frame: pd.DataFrame) -> str:
+    """How many draws the pictures have, such as ``"3 draws"``, or ``"2 to 3 draws"`` where they differ."""
+    counts = frame.groupby("picture").size()
+    span = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else str(counts.max())
+    return f"{span} draw" if span == "1" else f"{span} draws"
