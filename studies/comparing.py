@@ -34,7 +34,7 @@ def paired(rows: pd.DataFrame, plan: Mapping[Any, tuple[str, str]]) -> pd.DataFr
         ValueError: No draw of a picture has all of them.
     """
     columns = {
-        label: rows[rows["arm"] == arm].set_index(["draw", "picture"])[name]
+        label: rows[rows["arm"] == arm].set_index(["draw", "picture"]).reindex(columns=[name])[name]
         for label, (arm, name) in plan.items()
     }
     frame = pd.DataFrame(columns).astype(float).dropna(axis=1, how="all").dropna()
@@ -49,7 +49,7 @@ def by_picture(frame: pd.DataFrame, less: str) -> list[dict[str, Any]]:
         {f"PSNR in dB, {_draws(frame)}": name}
         | values.groupby("picture").mean().to_dict()
         | {"mean": over_draws(values)}
-        | ({f"less {less}": over_draws(values - frame[less])} if name != less else {})
+        | ({f"less {less}": over_draws(values - frame[less])} if less in frame and name != less else {})
         for name, values in frame.items()
     ]
 
@@ -71,7 +71,7 @@ def judged(rows: pd.DataFrame, filters: Mapping[str, tuple[str, str]], **options
         for on, column in JUDGED_ON.items()
     }
     frame = paired(rows, plan)
-    for _, row in rows[rows["arm"] == "kernel"].iterrows():
+    for _, row in rows.drop_duplicates(["draw", "picture"]).iterrows():
         place = row["draw"], row["picture"]
         if place in frame.index:
             at = scene_of(row, **options)
@@ -91,7 +91,7 @@ def by_scene(frame: pd.DataFrame, less: str) -> list[dict[str, Any]]:
         | {
             f"{on}, less {less}": over_draws(frame[name, on] - frame[less, on])
             for on in frame[name]
-            if name != less
+            if (less, on) in frame and name != less
         }
         for name in frame.columns.unique(0)
     ]
