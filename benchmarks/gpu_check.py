@@ -283,13 +283,13 @@ def blocks(check: Check) -> Iterator[Row]:
 
 
 def training(check: Check) -> Iterator[Row]:
-    """Steps of the networks of chapters 6 and 7, on the device against the processor."""
+    """Steps of the networks of chapters 6 to 8, on the device against the processor."""
     width = 8 if check.quick else 32
     networks = {
         "chapter 6, autoencoder": (autoencoder(2, 3, up="clamped"), 48, 4 * width),
-        "chapter 7, autoencoder": (autoencoder(3, 3, up="clamped"), 96, width),
-        "chapter 7, with skips": (skip(3, 3, side_channels=1 / 8, up="clamped"), 96, width),
-        "chapter 7, one hidden layer": (vanilla(1, 7), 96, width),
+        "chapter 8, autoencoder": (autoencoder(3, 3, up="clamped"), 96, width),
+        "chapter 8, with skips": (skip(3, 3, side_channels=1 / 8, up="clamped"), 96, width),
+        "chapter 8, one hidden layer": (vanilla(1, 7), 96, width),
     }
     for name, (architecture, full, channels) in networks.items():
         side = 16 if check.quick else full
