@@ -495,17 +495,6 @@ def quality(quick: bool) -> list[dict[str, object]]:
     return rows
 
 
-def keep_denoisers(result: dict[str, object]) -> None:
-    """Renew what chapter 7 shows of other denoisers, which the book's environment does not have."""
-    kept = {
-        "what": "PSNR in dB of other denoisers on grey pictures of 96×96 pixels with a noise of 25/255",
-        "licence": "BM3D by the package bm3d of the Python Package Index, for non-commercial use only",
-        "provenance": result["provenance"],
-        "rows": result["quality"],
-    }
-    write(ROOT / "src" / "dipfilters" / "data" / "denoisers.json", kept)
-
-
 def write(path: Path, content: object) -> None:
     """Write beside, then replace."""
     path.parent.mkdir(exist_ok=True)
@@ -582,8 +571,7 @@ def main() -> None:
     if not quick:
         path = RESULTS / f"{str(facts['date'])[:19].replace(':', '')}.json"
         write(path, result)
-        keep_denoisers(result)
-        print(f"written to {path.relative_to(ROOT)}; chapter 7 shows a part: make execute CHAPTER=07")
+        print(f"written to {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

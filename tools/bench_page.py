@@ -353,12 +353,7 @@ def write(root: Path, folder: Path) -> None:
         names = {"ratios": FIGURES[0], "curves": FIGURES[1]} | WORDS
         rows = "".join(_row(row, runs) for row in result["rows"])
         text = HEAD.format(**names) + rows + CURVES.format(**names) + _facts(result)
-    others = root / "src" / "dipfilters" / "data" / "denoisers.json"
-    if runs and others.exists():
-        stored_rows = json.loads(others.read_text("utf-8"))
-        facts = stored_rows["provenance"]
-        text += QUALITY + _quality(stored_rows["rows"])
-        text += f"\nMeasured on {facts['date'][:10]} with {facts['hardware']}, commit {facts['commit']}.\n"
+        text += QUALITY + _quality(result["quality"])
     reader = root / "benchmarks" / "results" / "reader.json"
     if reader.exists():
         text += _reader(json.loads(reader.read_text("utf-8")), folder)

@@ -8,13 +8,10 @@ from tools import bench_page
 from tools.notebooks import ROOT
 
 RESULTS = Path("benchmarks", "results")
-DENOISERS = Path("src", "dipfilters", "data", "denoisers.json")
 
 
 def test_the_newest_results_are_shown_with_their_bars(tmp_path: Path) -> None:
     shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
-    (tmp_path / DENOISERS).parent.mkdir(parents=True)
-    shutil.copy(ROOT / DENOISERS, tmp_path / DENOISERS)
     (tmp_path / "book").mkdir()
     old, newest = sorted((tmp_path / RESULTS).glob("20*.json"))[-2:]
     result = json.loads(newest.read_text("utf-8"))
