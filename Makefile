@@ -117,7 +117,7 @@ checks: .venv/.installed $(NODE) ## of these: style, types, scripts, a strict bu
 # Copies, since nbqa writes beside the notebooks and leaves that behind when interrupted.
 	@rm -rf _build/types && mkdir -p _build/types && cp notebooks/*.ipynb _build/types
 	@$(PY) -m nbqa mypy --no-error-summary --no-color-output \
-	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition _build/types/*.ipynb
+	  --allow-untyped-defs --allow-untyped-calls --allow-redefinition --no-warn-unused-ignores _build/types/*.ipynb
 	@echo "types are right"
 	@cd tests/js && node node_modules/typescript/bin/tsc -p .
 	@cd tests/js && node_modules/.bin/biome check --config-path=. --error-on-warnings --log-level=error \
