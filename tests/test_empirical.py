@@ -24,11 +24,10 @@ from dipfilters import (
     step_grid,
     sure,
     tangent_kernel,
-    tangent_product,
     train,
     vanilla,
 )
-from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, turn
+from dipfilters.empirical import JacobianFilter, detail_over_noise, krylov_filter, tangent_product, turn
 from dipfilters.filters import MemoryBudgetError
 from dipfilters.networks import hour_glass
 from dipfilters.shift_invariant import CosineFilter, gaussian_blur

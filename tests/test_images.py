@@ -38,12 +38,12 @@ from dipfilters import (
     psnr,
     sure,
     tangent_kernel,
-    tangent_product,
     train,
     twicing,
     typical_pixels,
     vanilla,
 )
+from dipfilters.empirical import tangent_product
 from dipfilters.filters import MemoryBudgetError
 from dipfilters.images import PICTURES, picture_path
 from tests.samples import generator, picture, refused, within

@@ -27,13 +27,14 @@ those above it in this list:
   :class:`NoiseFedFilter` and :class:`CirculantTwicing` take it apart by a Fourier transform, at the size of a
   photograph;
 * :mod:`~dipfilters.lanczos`: :class:`LanczosTwicing` does the same from a handful of products where no matrix
-  can be stored, and :func:`estimated_degrees_of_freedom` counts by chance;
+  can be stored, and :func:`~dipfilters.lanczos.estimated_degrees_of_freedom` counts by chance;
 * :mod:`~dipfilters.inverse`, a separate part: twicing behind a measurement, with pixels missing, averaged or
   blurred;
 * :mod:`~dipfilters.denoising`: :func:`denoise` puts all this together for a picture of your own;
 * :mod:`~dipfilters.empirical`, of a separate part, trained networks: the tangent kernel of a network of
-  finite width, :func:`empirical_tangent_kernel`, :func:`tangent_product`, :func:`largest_eigenvalue`, also as
-  a filter, and how far it turned; its first-order expansion, :class:`LinearizedNetwork`;
+  finite width, :func:`empirical_tangent_kernel`, :func:`~dipfilters.empirical.tangent_product`,
+  :func:`largest_eigenvalue`, also as a filter, and how far it turned; its first-order expansion,
+  :class:`LinearizedNetwork`;
 * :mod:`~dipfilters.step_inputs`, of a separate part: inputs that change during a training run,
   :func:`jittered` and :func:`masked`, from which :func:`masked_estimate` makes a picture;
 * :mod:`~dipfilters.training`, of a separate part: :func:`train` trains a network step by step, by
@@ -65,7 +66,6 @@ from dipfilters.denoising import denoise as denoise
 from dipfilters.empirical import LinearizedNetwork as LinearizedNetwork
 from dipfilters.empirical import empirical_tangent_kernel as empirical_tangent_kernel
 from dipfilters.empirical import largest_eigenvalue as largest_eigenvalue
-from dipfilters.empirical import tangent_product as tangent_product
 from dipfilters.filters import KernelFilter as KernelFilter
 from dipfilters.images import add_noise as add_noise
 from dipfilters.images import load_image as load_image
@@ -78,7 +78,6 @@ from dipfilters.kernels import kappa0 as kappa0
 from dipfilters.kernels import kappa1 as kappa1
 from dipfilters.kernels import one_layer_tangent_kernel as one_layer_tangent_kernel
 from dipfilters.lanczos import LanczosTwicing as LanczosTwicing
-from dipfilters.lanczos import estimated_degrees_of_freedom as estimated_degrees_of_freedom
 from dipfilters.networks import autoencoder as autoencoder
 from dipfilters.networks import build as build
 from dipfilters.networks import skip as skip
