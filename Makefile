@@ -78,11 +78,11 @@ slides: .venv/.installed ## make a deck of slides of each chapter
 	@$(PY) -m tools.slides
 
 .PHONY: colab
-colab: .venv/.installed ## write the notebooks as Colab opens them, for the branch colab
+colab: .venv/.installed ## write the notebooks as Colab opens them
 	@$(PY) -m tools.for_colab
 
 .PHONY: push-colab
-push-colab: .venv/.installed ## the same, and push them to that branch; the workflow pages does it
+push-colab: .venv/.installed
 	@$(PY) -m tools.for_colab --push
 
 .PHONY: site

@@ -25,6 +25,8 @@ QUERIES = {
     "Adam": "06-sgd-versus-adam",
     "deep image prior": "08-deep-image-prior",
     "displacement": "a1-a-matrix-you-cannot-store",
+    "rungs": "07-adam-without-learning",
+    "lettering": "09-inverse-problems",
     "NTK": "glossary",
 }
 
